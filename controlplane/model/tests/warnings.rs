@@ -1,0 +1,82 @@
+//! What a mesh accepts and its author probably did not mean.
+
+use std::sync::Arc;
+
+use ringsail_model::{Change, MeshBuilder, MeshSettings, analyze};
+
+fn warnings(yaml: &str) -> Vec<String> {
+    let mut builder = MeshBuilder::new(MeshSettings::default());
+    let objects = ringsail_api::decode(yaml, "test.yaml").objects;
+    builder.apply(objects.into_iter().map(|object| Change::Put(Arc::new(object))));
+    analyze(&builder)
+        .into_iter()
+        .map(|d| {
+            format!("{}: {}{}", d.field_path, d.message, d.fix.map(|f| format!(" ({f})")).unwrap_or_default())
+        })
+        .collect()
+}
+
+const WEB: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}
+";
+
+fn route(destination: &str) -> String {
+    format!(
+        "{WEB}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web, namespace: shop}}\n\
+         spec: {{hosts: [web], http: [{{route: [{{destination: {destination}}}]}}]}}"
+    )
+}
+
+#[test]
+fn destination_that_is_no_service_is_named_with_its_place() {
+    let found = warnings(&route("{host: wbe}"));
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].starts_with("spec.http[0].route[0].destination.host: no service has the host wbe.shop.svc")
+    );
+}
+
+#[test]
+fn short_name_of_a_service_elsewhere_gets_the_full_one_as_fix() {
+    let yaml = route("{host: web}").replace(
+        "metadata: {name: web, namespace: shop}\nspec: {hosts",
+        "metadata: {name: web, namespace: other}\nspec: {hosts",
+    );
+    assert!(warnings(&yaml)[0].ends_with("(write web.shop.svc.cluster.local)"));
+}
+
+#[test]
+fn subset_without_a_rule_and_port_without_a_service_port_are_reported() {
+    assert!(warnings(&route("{host: web, subset: v1}"))[0].contains("no DestinationRule of"));
+    assert!(warnings(&route("{host: web, port: {number: 81}}"))[0].contains("has no port 81"));
+    assert!(warnings(&route("{host: web}")).is_empty());
+}
+
+#[test]
+fn unknown_gateway_is_reported() {
+    let yaml = route("{host: web}").replace("hosts: [web],", "hosts: [web], gateways: [edge/gw],");
+    assert!(warnings(&yaml)[0].contains("gateway edge/gw does not exist"));
+}
+
+#[test]
+fn second_virtual_service_of_a_host_is_reported() {
+    let second =
+        route("{host: web}").split("---\n").nth(1).expect("a rule").replace("name: web,", "name: web2,");
+    let found = warnings(&format!("{}\n---\n{second}", route("{host: web}")));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("sidecars use only the oldest"));
+}
+
+#[test]
+fn policy_without_effect_is_reported() {
+    let rule = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: shop}
+spec: {host: web, trafficPolicy: {proxyProtocol: {version: V2}}}";
+    let found = warnings(&format!("{WEB}---\n{rule}"));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("spec.trafficPolicy.proxyProtocol: the PROXY protocol is not applied yet"));
+}

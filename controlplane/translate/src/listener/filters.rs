@@ -1,0 +1,316 @@
+//! Network filters: HTTP connection manager, TCP proxy, access log.
+
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use ringsail_api::istio::mesh::v1alpha1::mesh_config::{AccessLogEncoding, proxy_path_normalization};
+use ringsail_api::networking::RouteDestination;
+use ringsail_model::{MeshSettings, Proxy, Service};
+use ringsail_xds::envoy::config::accesslog::v3::{AccessLog, access_log};
+use ringsail_xds::envoy::config::core::v3::{
+    DataSource, Http1ProtocolOptions, HttpProtocolOptions, SubstitutionFormatString, data_source,
+    substitution_format_string,
+};
+use ringsail_xds::envoy::config::listener::v3::Filter;
+use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
+use ringsail_xds::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use ringsail_xds::envoy::extensions::filters::http::cors::v3::Cors;
+use ringsail_xds::envoy::extensions::filters::http::fault::v3::HttpFault;
+use ringsail_xds::envoy::extensions::filters::http::grpc_stats::v3::{
+    FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier,
+};
+use ringsail_xds::envoy::extensions::filters::http::router::v3::Router;
+use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
+};
+use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, http_filter,
+};
+use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
+};
+use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use ringsail_xds::pack;
+
+use crate::route::filters as http_filters;
+use crate::route::virtual_service::destination_cluster;
+use crate::{names, xds};
+
+/// Name of the HTTP connection manager in a chain.
+pub(crate) const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+/// Name of the TCP proxy in a chain.
+pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+/// What `server` says towards clients outside the proxy's own workload.
+const SERVER_NAME: &str = "istio-envoy";
+
+/// Istio's default access-log line. Source: Istio, "Default access log format".
+const ACCESS_LOG_FORMAT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% ",
+    "\"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ",
+    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" ",
+    "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% ",
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% ",
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+);
+
+/// Which side of the mesh a connection manager serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Requests from the sidecar's own workload.
+    Outbound,
+    /// The same on the explicit HTTP proxy listener.
+    HttpProxy,
+    /// Requests to the sidecar's own workload.
+    Inbound,
+    /// A gateway.
+    Gateway,
+}
+
+/// Where routes come from.
+pub(crate) enum Routes {
+    /// By name from the control plane.
+    Named(String),
+    /// Part of the listener.
+    Inline(Box<RouteConfiguration>),
+}
+
+/// An HTTP connection manager.
+pub(crate) fn http(
+    stat_prefix: &str,
+    routes: Routes,
+    side: Side,
+    proxy: &Proxy,
+    settings: &MeshSettings,
+) -> Filter {
+    let route_specifier = match routes {
+        Routes::Named(name) => {
+            RouteSpecifier::Rds(Rds { config_source: Some(xds::ads()), route_config_name: name })
+        }
+        Routes::Inline(configuration) => RouteSpecifier::RouteConfig(*configuration),
+    };
+    let (forward, details) = match side {
+        Side::Inbound => (ForwardClientCertDetails::AppendForward, Some(client_cert_details(false))),
+        Side::Gateway => (ForwardClientCertDetails::SanitizeSet, Some(client_cert_details(true))),
+        Side::Outbound | Side::HttpProxy => (ForwardClientCertDetails::Sanitize, None),
+    };
+    let http1 = match side {
+        Side::HttpProxy => Some(Http1ProtocolOptions {
+            allow_absolute_url: Some(true),
+            accept_http_10: proxy.http10,
+            ..Http1ProtocolOptions::default()
+        }),
+        _ if proxy.http10 => {
+            Some(Http1ProtocolOptions { accept_http_10: true, ..Http1ProtocolOptions::default() })
+        }
+        _ => None,
+    };
+    let (normalize, merge_slashes, escaped) = path_normalization(settings);
+    let manager = HttpConnectionManager {
+        stat_prefix: stat_prefix.to_owned(),
+        http_filters: chain(),
+        server_name: match side {
+            Side::Inbound | Side::Gateway => SERVER_NAME.to_owned(),
+            Side::Outbound | Side::HttpProxy => String::new(),
+        },
+        use_remote_address: Some(side == Side::Gateway),
+        forward_client_cert_details: forward as i32,
+        set_current_client_cert_details: details,
+        proxy_100_continue: side != Side::HttpProxy,
+        http_protocol_options: http1,
+        common_http_protocol_options: proxy.idle_timeout_seconds.map(|seconds| HttpProtocolOptions {
+            idle_timeout: Some(xds::duration(std::time::Duration::from_secs(seconds))),
+            ..HttpProtocolOptions::default()
+        }),
+        stream_idle_timeout: Some(xds::ZERO),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        normalize_path: Some(normalize),
+        merge_slashes,
+        path_with_escaped_slashes_action: escaped as i32,
+        access_log: access_log(settings),
+        route_specifier: Some(route_specifier),
+        ..HttpConnectionManager::default()
+    };
+    xds::network_filter(HTTP_CONNECTION_MANAGER, &manager)
+}
+
+fn client_cert_details(cert: bool) -> SetCurrentClientCertDetails {
+    SetCurrentClientCertDetails {
+        subject: Some(true),
+        uri: true,
+        dns: true,
+        cert,
+        ..SetCurrentClientCertDetails::default()
+    }
+}
+
+/// HTTP filters in order. Fault and CORS do nothing until a route configures them.
+fn chain() -> Vec<HttpFilter> {
+    let filter = |name: &str, config| HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    };
+    let grpc_stats = GrpcStats {
+        emit_filter_state: true,
+        per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(false)),
+        ..GrpcStats::default()
+    };
+    vec![
+        filter("envoy.filters.http.grpc_stats", pack(&grpc_stats)),
+        filter(http_filters::FAULT, pack(&HttpFault::default())),
+        filter(http_filters::CORS, pack(&Cors {})),
+        filter("envoy.filters.http.router", pack(&Router::default())),
+    ]
+}
+
+fn path_normalization(settings: &MeshSettings) -> (bool, bool, PathWithEscapedSlashesAction) {
+    use proxy_path_normalization::NormalizationType;
+    let keep = PathWithEscapedSlashesAction::KeepUnchanged;
+    match settings.config.path_normalization.as_ref().map(|setting| setting.normalization()) {
+        Some(NormalizationType::None) => (false, false, keep),
+        Some(NormalizationType::MergeSlashes) => (true, true, keep),
+        Some(NormalizationType::DecodeAndMergeSlashes) => {
+            (true, true, PathWithEscapedSlashesAction::UnescapeAndForward)
+        }
+        Some(NormalizationType::Default | NormalizationType::Base) | None => (true, false, keep),
+    }
+}
+
+/// A TCP proxy to one cluster.
+pub(crate) fn tcp(cluster: &str, proxy: &Proxy, settings: &MeshSettings) -> Filter {
+    tcp_proxy(cluster, ClusterSpecifier::Cluster(cluster.to_owned()), proxy, settings)
+}
+
+/// A TCP proxy to the destinations of a route, weighted per connection.
+pub(crate) fn tcp_route<'a>(
+    destinations: &[RouteDestination],
+    port: u32,
+    service: &dyn Fn(&str) -> Option<&'a Service>,
+    proxy: &Proxy,
+    settings: &MeshSettings,
+) -> Option<Filter> {
+    let usable: Vec<(String, i32)> = destinations
+        .iter()
+        .filter_map(|entry| {
+            let destination = entry.destination.as_ref()?;
+            Some((destination_cluster(destination, service(&destination.host), port), entry.weight))
+        })
+        .collect();
+    match &usable[..] {
+        [] => None,
+        [(cluster, _)] => Some(tcp(cluster, proxy, settings)),
+        [(first, _), ..] => {
+            let clusters = usable
+                .iter()
+                .filter_map(|(name, weight)| {
+                    let weight = u32::try_from(*weight).ok().filter(|weight| *weight > 0)?;
+                    Some(ClusterWeight { name: name.clone(), weight, ..ClusterWeight::default() })
+                })
+                .collect();
+            let specifier = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
+            Some(tcp_proxy(first, specifier, proxy, settings))
+        }
+    }
+}
+
+fn tcp_proxy(
+    stat_prefix: &str,
+    specifier: ClusterSpecifier,
+    proxy: &Proxy,
+    settings: &MeshSettings,
+) -> Filter {
+    let filter = TcpProxy {
+        stat_prefix: stat_prefix.to_owned(),
+        idle_timeout: proxy
+            .idle_timeout_seconds
+            .map(|seconds| xds::duration(std::time::Duration::from_secs(seconds))),
+        access_log: access_log(settings),
+        cluster_specifier: Some(specifier),
+        ..TcpProxy::default()
+    };
+    xds::network_filter(TCP_PROXY, &filter)
+}
+
+/// The file logger of MeshConfig; none unless a file is set.
+fn access_log(settings: &MeshSettings) -> Vec<AccessLog> {
+    let config = &settings.config;
+    if config.access_log_file.is_empty() {
+        return Vec::new();
+    }
+    let format = match config.access_log_encoding() {
+        AccessLogEncoding::Text => {
+            let text = match config.access_log_format.as_str() {
+                "" => ACCESS_LOG_FORMAT.to_owned(),
+                own if own.ends_with('\n') => own.to_owned(),
+                own => format!("{own}\n"),
+            };
+            substitution_format_string::Format::TextFormatSource(DataSource {
+                specifier: Some(data_source::Specifier::InlineString(text)),
+                ..DataSource::default()
+            })
+        }
+        AccessLogEncoding::Json => substitution_format_string::Format::JsonFormat(json_fields()),
+    };
+    let file = FileAccessLog {
+        path: config.access_log_file.clone(),
+        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
+            format: Some(format),
+            ..SubstitutionFormatString::default()
+        })),
+    };
+    vec![AccessLog {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(pack(&file))),
+        ..AccessLog::default()
+    }]
+}
+
+/// Fields of Istio's default JSON access log.
+fn json_fields() -> Struct {
+    const FIELDS: [(&str, &str); 25] = [
+        ("start_time", "%START_TIME%"),
+        ("route_name", "%ROUTE_NAME%"),
+        ("method", "%REQ(:METHOD)%"),
+        ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
+        ("protocol", "%PROTOCOL%"),
+        ("response_code", "%RESPONSE_CODE%"),
+        ("response_flags", "%RESPONSE_FLAGS%"),
+        ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
+        ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
+        ("bytes_received", "%BYTES_RECEIVED%"),
+        ("bytes_sent", "%BYTES_SENT%"),
+        ("duration", "%DURATION%"),
+        ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+        ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
+        ("user_agent", "%REQ(USER-AGENT)%"),
+        ("request_id", "%REQ(X-REQUEST-ID)%"),
+        ("authority", "%REQ(:AUTHORITY)%"),
+        ("upstream_host", "%UPSTREAM_HOST%"),
+        ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+        ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+        ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
+        ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
+        ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+        ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
+        ("connection_id", "%CONNECTION_ID%"),
+    ];
+    let value = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    Struct { fields: FIELDS.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect() }
+}
+
+/// Where traffic to unknown destinations goes, as a TCP proxy.
+pub(crate) fn catch_all(view: &ringsail_model::View, proxy: &Proxy, settings: &MeshSettings) -> Filter {
+    let cluster = match view.outbound {
+        ringsail_model::OutboundMode::RegistryOnly => names::BLACK_HOLE.to_owned(),
+        ringsail_model::OutboundMode::AllowAny => match &view.egress_proxy {
+            Some(destination) => {
+                destination_cluster(destination, view.service(&destination.host).map(|service| &**service), 0)
+            }
+            None => names::PASSTHROUGH.to_owned(),
+        },
+    };
+    tcp(&cluster, proxy, settings)
+}

@@ -1,0 +1,58 @@
+//! Bounds of the agent.
+
+use std::time::Duration;
+
+/// Largest configuration file read, in bytes: 10,000 clusters with ten endpoints each are about 60 MiB of JSON.
+pub const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Most nodes of a YAML document after expanding its aliases: keeps a small file from becoming a large tree.
+pub const YAML_NODES_MAX: usize = 4 << 20;
+
+/// Deepest nesting of a YAML document. Source: protobuf's own limit.
+pub const YAML_DEPTH_MAX: usize = 100;
+
+/// Largest discovery response, in bytes. Istio's own agent sets no bound; pushes of tens of MB exist.
+pub const RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// First and longest pause before the control plane is tried again. Source: Envoy `grpc_mux` back-off 500 ms to 30 s.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(500);
+/// See [`RECONNECT_MIN`].
+pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+
+/// How long a stream has to live for the pause to start over. Source: Envoy resets its back-off at the first response.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// HTTP/2 windows towards the control plane, in bytes. Source: istio-agent sets 1 MiB for both.
+pub const ADS_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Keep-alive of the control plane's connection: ping interval and how long an answer may take. Source: istio-agent.
+pub const ADS_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// See [`ADS_PING_INTERVAL`].
+pub const ADS_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a listener or cluster waits for its routes or endpoints. Source: `ConfigSource.initial_fetch_timeout`.
+pub const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Quiet time after a file event before the file is read: a rename brings several events at once.
+pub const FILE_SETTLE: Duration = Duration::from_millis(20);
+
+/// Interval at which watched files are compared with what was read, for file systems without events.
+pub const FILE_POLL: Duration = Duration::from_secs(5);
+
+/// Name look-ups in progress at once. They occupy a thread each.
+pub const LOOKUPS_MAX: usize = 32;
+
+/// Longest time one look-up may take. Source: Envoy's c-ares default is 5 s with 4 tries.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections to the admin port at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Longest admin request body read, in bytes. Admin requests have none.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest time to read an admin request head.
+pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Resource updates waiting for the compiler.
+pub const UPDATES_MAX: usize = 1024;

@@ -1,0 +1,43 @@
+//! What the agent asks of the process around it.
+
+use crate::options::LogLevel;
+
+/// Implemented where the threads are started. Called on the agent's thread; must not block.
+pub trait Process: Send + Sync + 'static {
+    /// The I/O engine in use and why it was chosen.
+    fn engine(&self) -> Engine;
+    /// Shards that serve.
+    fn concurrency(&self) -> u32;
+    /// Stops accepting, in the way asked for. Source: Envoy `/drain_listeners`.
+    fn drain_listeners(&self, drain: Drain);
+    /// Ends the process in order, as SIGTERM does.
+    fn quit(&self);
+    /// Levels by component, sorted by name.
+    fn log_levels(&self) -> Vec<(String, LogLevel)>;
+    /// Sets the level of one component, or of all. False if there is no such component.
+    fn set_log_level(&self, component: Option<&str>, level: LogLevel) -> bool;
+    /// Opens access-log files again, after they were moved away.
+    fn reopen_logs(&self);
+    /// Health checks are to fail, or to pass again. Source: Envoy `/healthcheck/fail`.
+    fn fail_health_checks(&self, fail: bool);
+}
+
+/// The I/O engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// `io_uring` or `epoll`.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// How to drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// Only listeners of direction INBOUND.
+    pub inbound_only: bool,
+    /// Ask connections to close and go on accepting for the drain time.
+    pub graceful: bool,
+    /// Ask connections to close and never stop accepting.
+    pub skip_exit: bool,
+}

@@ -1,0 +1,230 @@
+//! Listening sockets: one per listener address and shard, kept in step with the tables.
+//!
+//! A new version is compared with what is open: sockets of unchanged listeners stay, new ones are bound, removed ones are
+//! closed after what waits in their backlog was taken. A listener whose settings changed keeps its socket; connections
+//! made before keep the old settings and drain.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringsail_runtime::local::Notify;
+use ringsail_runtime::mailbox::{Mailbox, OutboxSender};
+use ringsail_runtime::net::{Address, Listener as Socket, ListenerOptions, Stream};
+use ringsail_runtime::{Either, race, task, time};
+use ringsail_tables::address::Address as Configured;
+use ringsail_tables::filter_chain::Terminal;
+use ringsail_tables::ids::ListenerId;
+use ringsail_tables::listener::{Direction, Listener};
+use ringsail_telemetry::ListenerCounter;
+
+use crate::connection::{ChainStats, ServingListener};
+use crate::control::{Command, Event};
+use crate::limits::BIND_RETRY;
+use crate::serve;
+use crate::shard::Shard;
+
+/// A listening socket and the settings for connections that come through it from here on.
+struct Open {
+    id: ListenerId,
+    address: Configured,
+    serving: RefCell<Rc<ServingListener>>,
+    closed: Cell<bool>,
+    close: Notify,
+}
+
+/// Runs the shard's listeners until the process ends.
+pub async fn run(shard: Rc<Shard>, mut commands: Mailbox<Command>, events: OutboxSender<Event>) {
+    let mut open: Vec<Rc<Open>> = Vec::new();
+    loop {
+        let tables = shard.tables.current();
+        let seen = tables.number();
+        let failed = adopt(&shard, &mut open, tables.listeners(), &events);
+        drop(tables);
+        loop {
+            let news = race(shard.tables.changed(seen), commands.recv());
+            let news = if failed {
+                match time::timeout(BIND_RETRY, news).await {
+                    Ok(news) => news,
+                    Err(_) => break,
+                }
+            } else {
+                news.await
+            };
+            match news {
+                Either::Left(_) => break,
+                Either::Right(Some(command)) => obey(&command, &open),
+                // Nobody is left to give commands: the process is ending.
+                Either::Right(None) => return,
+            }
+        }
+    }
+}
+
+fn obey(command: &Command, open: &[Rc<Open>]) {
+    match command {
+        Command::Drain { inbound_only, graceful, keep_listening } => {
+            let concerned = open.iter().filter(|listener| {
+                !inbound_only || listener.serving.borrow().listener.direction == Direction::Inbound
+            });
+            for listener in concerned {
+                listener.serving.borrow().begin_drain();
+                if !graceful && !keep_listening {
+                    listener.shut();
+                }
+            }
+        }
+        Command::StopListening => open.iter().for_each(|listener| listener.shut()),
+    }
+}
+
+/// Brings the open sockets in step with `wanted`. True when a socket could not be bound and should be tried again.
+fn adopt<'t>(
+    shard: &Rc<Shard>,
+    open: &mut Vec<Rc<Open>>,
+    wanted: impl Iterator<Item = &'t Arc<Listener>>,
+    events: &OutboxSender<Event>,
+) -> bool {
+    let wanted: Vec<&Arc<Listener>> = wanted.filter(|listener| listener.bind_to_port).collect();
+    let is_wanted = |open: &Open| {
+        wanted.iter().any(|listener| listener.id == open.id && listener.addresses.contains(&open.address))
+    };
+    open.retain(|listener| {
+        if is_wanted(listener) && !listener.closed.get() {
+            return true;
+        }
+        listener.serving.borrow().begin_drain();
+        listener.shut();
+        false
+    });
+    let mut failed = false;
+    for listener in wanted {
+        let mut serving = None;
+        for address in &listener.addresses {
+            if let Some(present) = open.iter().find(|o| o.id == listener.id && o.address == *address) {
+                let previous = present.serving.borrow().clone();
+                if !Arc::ptr_eq(&previous.listener, listener) {
+                    previous.begin_drain();
+                    let next = serving.get_or_insert_with(|| serving_listener(shard, listener)).clone();
+                    *present.serving.borrow_mut() = next;
+                }
+                continue;
+            }
+            let next = serving.get_or_insert_with(|| serving_listener(shard, listener)).clone();
+            match bind(listener, address) {
+                Ok(socket) => {
+                    let bound = socket.local_addr().clone();
+                    // Nobody reading it is no reason not to serve.
+                    let _ =
+                        events.try_send(Event::Listening { name: listener.name.to_string(), address: bound });
+                    let entry = Rc::new(Open {
+                        id: listener.id,
+                        address: address.clone(),
+                        serving: RefCell::new(next),
+                        closed: Cell::new(false),
+                        close: Notify::new(),
+                    });
+                    open.push(entry.clone());
+                    drop(task::spawn(accept(shard.clone(), entry, socket)));
+                }
+                Err(error) => {
+                    failed = true;
+                    tracing::error!(listener = %listener.name, %address, %error, "cannot listen; trying again");
+                    let _ = events.try_send(Event::NotListening {
+                        name: listener.name.to_string(),
+                        error: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+    failed
+}
+
+/// The state that connections of a listener share, with its counters.
+pub(crate) fn serving_listener(shard: &Shard, listener: &Arc<Listener>) -> Rc<ServingListener> {
+    let name = match listener.addresses.first() {
+        _ if !listener.stat_prefix.is_empty() => listener.stat_prefix.to_string(),
+        // Compat: Envoy names listeners in statistics by address, colons and slashes replaced.
+        Some(address) => address.to_string().replace([':', '/'], "_"),
+        None => listener.name.to_string(),
+    };
+    let chain_stats = listener.filter_chains.iter().map(|chain| match &chain.terminal {
+        Terminal::Http(manager) => ChainStats::Http(shard.stats.http(&manager.stat_prefix)),
+        Terminal::Tcp(proxy) => ChainStats::Tcp(shard.stats.tcp(&proxy.stat_prefix)),
+    });
+    let chain_logs = listener.filter_chains.iter().map(|chain| match &chain.terminal {
+        Terminal::Http(manager) => shard.log.declare(&manager.access_logs),
+        Terminal::Tcp(proxy) => shard.log.declare(&proxy.access_logs),
+    });
+    Rc::new(ServingListener {
+        chain_stats: chain_stats.collect(),
+        chain_logs: chain_logs.collect(),
+        listener_logs: shard.log.declare(&listener.access_logs),
+        stats: shard.stats.listener(&name),
+        listener: listener.clone(),
+        draining: Cell::new(false),
+        drain: Notify::new(),
+    })
+}
+
+fn bind(listener: &Listener, address: &Configured) -> std::io::Result<Socket> {
+    let address = match address {
+        Configured::Socket(address) => Address::Inet(*address),
+        Configured::Pipe(path) => Address::Unix(path.as_str().into()),
+    };
+    let defaults = ListenerOptions::default();
+    let backlog =
+        listener.backlog.map_or(defaults.backlog, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX));
+    let options = ListenerOptions {
+        transparent: listener.transparent,
+        freebind: listener.freebind,
+        backlog,
+        ..defaults
+    };
+    Socket::bind(&address, options)
+}
+
+/// Accepts until told to stop, then takes what the kernel has queued already.
+async fn accept(shard: Rc<Shard>, open: Rc<Open>, socket: Socket) {
+    loop {
+        match race(socket.accept(), open.closing()).await {
+            Either::Left(Ok(stream)) => open.begin(&shard, stream),
+            Either::Left(Err(error)) => {
+                tracing::error!(address = %socket.local_addr(), %error, "listening socket failed");
+                open.closed.set(true);
+                return;
+            }
+            Either::Right(()) => {
+                while let Ok(Some(stream)) = socket.try_accept() {
+                    open.begin(&shard, stream);
+                }
+                return;
+            }
+        }
+    }
+}
+
+impl Open {
+    fn begin(&self, shard: &Rc<Shard>, stream: Stream) {
+        let serving = self.serving.borrow().clone();
+        let Some(permit) = shard.downstream.take(shard.downstream_max) else {
+            serving.stats.add(ListenerCounter::DownstreamGlobalCxOverflow, 1);
+            stream.reset();
+            return;
+        };
+        serving.stats.add(ListenerCounter::DownstreamCxTotal, 1);
+        drop(task::spawn(serve::connection(shard.clone(), serving, stream, permit)));
+    }
+
+    fn shut(&self) {
+        self.closed.set(true);
+        self.close.notify_all();
+    }
+
+    async fn closing(&self) {
+        while !self.closed.get() {
+            self.close.notified().await;
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The downstream half of the engine: client connections that speak HTTP.
+
+pub mod h1;

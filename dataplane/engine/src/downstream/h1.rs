@@ -1,0 +1,160 @@
+//! An HTTP/1 connection: heads in, one exchange after the other, until either side ends it.
+//!
+//! ```text
+//!         bytes                head complete             KeepAlive
+//! idle ─────────► reading head ─────────────► exchange ─────────────► idle (or reading, when bytes are left)
+//!  │ FIN, idle timeout, drain    │ bad head      │ Close, DelayedClose
+//!  ▼                             ▼               ▼
+//! closed ◄────────────────── delayed close ◄─────┘
+//! ```
+//!
+//! A pipelined request waits, at most one block of it in memory, until the answer before it is sent: answers leave
+//! in the order of their requests because there is one exchange at a time. While idle the task holds the socket, a
+//! few words of state and no buffer; all of an exchange lives in one box made when the first byte comes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringsail_http::{Progress as Decoded, RequestDecoder, RequestOptions, UnderscoreNames};
+use ringsail_runtime::net::Stream;
+use ringsail_runtime::time::{now, sleep, timeout};
+use ringsail_runtime::{Either, drain, race};
+use ringsail_tables::hcm::{HttpConnectionManager, UnderscoreHeaders};
+use ringsail_telemetry::HttpCounter;
+
+use crate::connection::Connection;
+use crate::exchange::{Ending, exchange, refuse};
+use crate::failure::Failure;
+use crate::inflow::Inflow;
+use crate::limits::RECEIVE_BYTES_MAX;
+use crate::shard::{Scratch, Shard};
+
+/// Serves a connection to its end.
+pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: Inflow) {
+    let mut waiting = first_bytes;
+    loop {
+        if waiting.is_empty() && !await_request(&connection).await {
+            return;
+        }
+        // Boxed so that an idle connection does not carry the room an exchange needs.
+        match Box::pin(serve_burst(&shard, &connection, waiting)).await {
+            Ending::KeepAlive => waiting = Inflow::default(),
+            Ending::Close => return,
+            Ending::DelayedClose => {
+                let pause = connection.manager().map_or(Duration::ZERO, |m| m.delayed_close_timeout);
+                return Box::pin(linger(&connection.stream, pause)).await;
+            }
+        }
+    }
+}
+
+/// Waits for the first byte of a request. False when the connection is to be closed instead.
+async fn await_request(connection: &Connection) -> bool {
+    let Some(manager) = connection.manager() else { return false };
+    let drained = race(drain::drain_begun(), connection.serving.drain_begun());
+    let news = race(connection.stream.readable(), drained);
+    let readable = match manager.idle_timeout {
+        Some(limit) => match timeout(limit, news).await {
+            Ok(news) => news,
+            Err(_) => {
+                connection.count(HttpCounter::DownstreamCxIdleTimeout);
+                return false;
+            }
+        },
+        None => news.await,
+    };
+    match readable {
+        Either::Left(ready) => ready.is_ok(),
+        Either::Right(_) => {
+            connection.count(HttpCounter::DownstreamCxDrainClose);
+            if drain::draining() {
+                return false;
+            }
+            // A request may be on its way: it is still served, with `connection: close`.
+            matches!(timeout(manager.drain_timeout, connection.stream.readable()).await, Ok(Ok(())))
+        }
+    }
+}
+
+/// Serves requests as long as bytes are at hand; then the connection is idle again.
+async fn serve_burst(shard: &Rc<Shard>, connection: &Connection, mut inflow: Inflow) -> Ending {
+    let Some(manager) = connection.manager() else { return Ending::Close };
+    let mut scratch = shard.take_scratch();
+    let ending = loop {
+        match receive_head(connection, manager, &mut scratch, &mut inflow).await {
+            Ok(true) => {}
+            // The client ended its side between requests, or never began one.
+            Ok(false) => break Ending::Close,
+            Err(failure) => break refuse(shard, connection, manager, &mut scratch, failure).await,
+        }
+        connection.requests.set(connection.requests.get().saturating_add(1));
+        match exchange(shard, connection, manager, &mut scratch, &mut inflow).await {
+            Ending::KeepAlive if inflow.is_empty() => break Ending::KeepAlive,
+            Ending::KeepAlive => {}
+            ending => break ending,
+        }
+    };
+    shard.give_back_scratch(scratch);
+    ending
+}
+
+/// Receives a head into the scratch. False when the client closed before a head began.
+async fn receive_head(
+    connection: &Connection,
+    manager: &HttpConnectionManager,
+    scratch: &mut Scratch,
+    inflow: &mut Inflow,
+) -> Result<bool, Failure> {
+    let mut decoder = RequestDecoder::new(options(manager));
+    let began = now();
+    loop {
+        let limit = match (decoder.in_head(), manager.request_headers_timeout, manager.stream_idle_timeout) {
+            (true, Some(headers), _) => Some((began + headers, Failure::RequestHeadersTimeout)),
+            (true, None, Some(idle)) => Some((now() + idle, Failure::StreamIdle)),
+            _ => None,
+        };
+        let filled = match limit {
+            Some((deadline, failure)) => {
+                match ringsail_runtime::time::timeout_at(deadline, inflow.fill(&connection.stream)).await {
+                    Ok(filled) => filled,
+                    Err(_) => return Err(failure),
+                }
+            }
+            None => inflow.fill(&connection.stream).await,
+        };
+        match filled {
+            Ok(true) => {}
+            Ok(false) if !decoder.in_head() => return Ok(false),
+            // Compat: a client that leaves inside a head is a disconnect, not an error to answer.
+            Ok(false) | Err(_) => return Err(Failure::ClientGone),
+        }
+        match decoder.decode(inflow.bytes(), &mut scratch.request).map_err(Failure::Codec)? {
+            Decoded::NeedMore => inflow.consume(inflow.bytes().len()),
+            Decoded::Complete { consumed } => {
+                inflow.consume(consumed);
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn options(manager: &HttpConnectionManager) -> RequestOptions {
+    RequestOptions {
+        head_bytes_max: manager.request_head_bytes_max as usize,
+        fields_max: manager.request_headers_max as usize,
+        custom_methods: manager.allow_custom_methods,
+        underscores: match manager.underscores {
+            UnderscoreHeaders::Allow => UnderscoreNames::Allow,
+            UnderscoreHeaders::Reject => UnderscoreNames::Reject,
+            UnderscoreHeaders::Drop => UnderscoreNames::Drop,
+        },
+    }
+}
+
+/// Keeps the socket open for `pause`, or until the client closes, and drops what still comes: closing with unread bytes
+/// would make the kernel send a reset, and the client might lose our last answer to it.
+async fn linger(stream: &Stream, pause: Duration) {
+    let drained =
+        async { while matches!(stream.recv(RECEIVE_BYTES_MAX).await, Ok(bytes) if !bytes.is_empty()) {} };
+    race(drained, sleep(pause)).await;
+}

@@ -1,0 +1,338 @@
+//! One request, top to bottom: admit, route, filter, balance, connect, forward, respond, record.
+//!
+//! Everything a request can do is visible from [`exchange`]; put the breakpoint there. It reads one version of the
+//! tables from its first step to the last moment at which another attempt is possible, then lets the version go.
+
+mod admit;
+mod answer;
+mod attempt;
+mod plan;
+mod reply;
+mod values;
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ringsail_http::{BodyLength, RequestHead, ResponseHead, Version};
+use ringsail_runtime::publish::Current;
+use ringsail_runtime::time::{now, sleep};
+use ringsail_tables::hcm::{HttpConnectionManager, HttpFilter};
+use ringsail_tables::route::{Action, Found};
+use ringsail_tables::{RouteId, Tables, Target};
+use ringsail_telemetry::{HttpStats, ResponseFlag};
+
+use crate::body::RequestBody;
+use crate::connection::{ChainStats, Connection};
+use crate::failure::Failure;
+use crate::filters::{cors, fault};
+use crate::forward::{client_gone, together};
+use crate::headers::request::Origin;
+use crate::inflow::Inflow;
+use crate::progress::{Deadlines, Limits, Progress};
+use crate::record;
+use crate::shard::{Scratch, Shard};
+use crate::trail::Trail;
+use crate::view::RequestView;
+
+use admit::{Admission, Switch};
+use plan::Plan;
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The next request may come.
+    KeepAlive,
+    /// Both sides know that it ends: FIN.
+    Close,
+    /// The client may still be sending: FIN after a pause in which its bytes are read and dropped, or it would get
+    /// a reset instead of our last bytes.
+    DelayedClose,
+}
+
+/// Serves the request whose head is in `scratch`; body bytes and pipelined requests are in `inflow` and on the socket.
+pub async fn exchange(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    manager: &HttpConnectionManager,
+    scratch: &mut Scratch,
+    inflow: &mut Inflow,
+) -> Ending {
+    let progress = Progress::begin(now());
+    let body = RequestBody::new(scratch.request.framing().body, false);
+    let upstream_out = std::mem::take(&mut scratch.upstream_out);
+    let mut source = Source { inflow, body, upstream_out };
+    let mut exchange = Exchange::begin(shard, connection, manager, &progress, scratch);
+    let ending = match exchange.run(&mut source).await {
+        Ok(ending) => ending,
+        Err(failure) => exchange.fail(failure).await,
+    };
+    record::exchange(&exchange);
+    scratch.upstream_out = source.upstream_out;
+    ending
+}
+
+/// Answers a request whose head could not be received; `scratch` holds what came of it.
+pub async fn refuse(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    manager: &HttpConnectionManager,
+    scratch: &mut Scratch,
+    failure: Failure,
+) -> Ending {
+    let progress = Progress::begin(now());
+    let mut exchange = Exchange::begin(shard, connection, manager, &progress, scratch);
+    // Nothing of a broken head is believed.
+    exchange.request.clear();
+    exchange.facts.grpc = false;
+    progress.request_complete.set(None);
+    let ending = exchange.fail(failure).await;
+    record::exchange(&exchange);
+    ending
+}
+
+/// Facts of an exchange that any step may read.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// The shard it runs on.
+    pub shard: &'a Rc<Shard>,
+    /// The connection it came on.
+    pub connection: &'a Connection,
+    /// That connection's HTTP settings.
+    pub manager: &'a HttpConnectionManager,
+    /// How far it is.
+    pub progress: &'a Progress,
+    /// Who sent the request.
+    pub origin: Origin,
+    /// gRPC clients get local replies as gRPC.
+    pub grpc: bool,
+    /// What the client asked of its connection.
+    client_persistent: bool,
+    switch: Switch,
+}
+
+/// The state of one exchange.
+pub struct Exchange<'a> {
+    /// What any step may read.
+    pub facts: Facts<'a>,
+    /// The request.
+    pub request: &'a mut RequestHead,
+    /// The answer.
+    pub response: &'a mut ResponseHead,
+    /// What happened, for the record.
+    pub trail: &'a mut Trail,
+    downstream_out: &'a mut Vec<u8>,
+    text: &'a mut Vec<u8>,
+    deadlines: Deadlines,
+    /// Taken when no other attempt is possible any more.
+    tables: Option<Current<Tables>>,
+    /// The route, once it is found.
+    route: Option<RouteId>,
+}
+
+/// Where the request's bytes come from and go through. Apart from [`Exchange`], because the request's direction uses it
+/// while the answer's direction uses that.
+struct Source<'a> {
+    inflow: &'a mut Inflow,
+    body: RequestBody,
+    upstream_out: Vec<u8>,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(
+        shard: &'a Rc<Shard>,
+        connection: &'a Connection,
+        manager: &'a HttpConnectionManager,
+        progress: &'a Progress,
+        scratch: &'a mut Scratch,
+    ) -> Exchange<'a> {
+        let framing = scratch.request.framing();
+        if matches!(framing.body, BodyLength::None | BodyLength::Length(0)) {
+            progress.complete_request();
+        }
+        let limits = Limits {
+            stream_idle: manager.stream_idle_timeout,
+            duration: manager.stream_duration_max,
+            request: manager.request_timeout,
+            ..Limits::default()
+        };
+        scratch.response.clear();
+        scratch.trail.restart(shard.wall_clock());
+        let facts = Facts {
+            shard,
+            connection,
+            manager,
+            progress,
+            origin: Origin { client: connection.peer, internal: false },
+            grpc: crate::local_reply::is_grpc(scratch.request.fields().get("content-type")),
+            client_persistent: framing.persistent,
+            switch: Switch::None,
+        };
+        record::begin(&facts);
+        Exchange {
+            facts,
+            request: &mut scratch.request,
+            response: &mut scratch.response,
+            trail: &mut scratch.trail,
+            downstream_out: &mut scratch.downstream_out,
+            text: &mut scratch.text,
+            deadlines: Deadlines::new(limits),
+            tables: Some(shard.tables.current()),
+            route: None,
+        }
+    }
+
+    async fn run(&mut self, source: &mut Source<'_>) -> Result<Ending, Failure> {
+        // Admit: what may be routed, and in which form.
+        match admit::admit(self)? {
+            Admission::Admitted => {}
+            Admission::Redirect => return self.redirect_to_normal_path().await,
+        }
+        if !self.facts.manager.proxy_100_continue && self.request.expects_continue() {
+            self.send_continue().await?;
+        }
+
+        // Route.
+        let tables = self.tables.clone().ok_or(Failure::RouteNotFound)?;
+        let config = tables.route_config(self.facts.manager.routes).ok_or(Failure::RouteNotFound)?;
+        if !self.facts.origin.internal {
+            for name in &config.internal_only_headers {
+                self.request.fields_mut().remove(name);
+            }
+        }
+        let found = match config.find(&RequestView(self.request), fastrand::u64(..)) {
+            Found::Route(found) => found,
+            Found::RedirectToHttps(_) => return self.redirect_to_https().await,
+            Found::Nothing => return Err(Failure::RouteNotFound),
+        };
+        self.trail.set_route(&found);
+        self.route = Some(found.id());
+        let target = tables.target(&found, |name| self.request.fields().get(name));
+        if let Target::Cluster(cluster) = &target {
+            self.trail.set_cluster(cluster.cluster);
+        }
+        admit::allow_switch(self, &mut source.body, &found)?;
+
+        // Filter.
+        let mut suppress_envoy_headers = false;
+        let mut cors_allowed = false;
+        for filter in &self.facts.manager.filters {
+            match filter {
+                HttpFilter::Fault(settings) => {
+                    let Some(fault) = found.fault(settings) else { continue };
+                    let cluster = Some(self.trail.cluster_name.as_str()).filter(|name| !name.is_empty());
+                    let verdict = fault::judge(fault, self.request, cluster, || fastrand::u64(..));
+                    if let Some(delay) = verdict.delay {
+                        self.trail.flag(ResponseFlag::DelayInjected);
+                        self.pause(source, delay).await?;
+                    }
+                    if let Some(abort) = verdict.abort {
+                        return self.abort_by_fault(abort).await;
+                    }
+                }
+                HttpFilter::Cors => {
+                    let Some(policy) = found.cors() else { continue };
+                    match cors::judge(policy, self.request, || fastrand::u64(..)) {
+                        cors::Verdict::Preflight => return self.answer_preflight(policy).await,
+                        cors::Verdict::Allowed => cors_allowed = true,
+                        cors::Verdict::NotConcerned => {}
+                    }
+                }
+                HttpFilter::Router(router) => suppress_envoy_headers = router.suppress_envoy_headers,
+            }
+        }
+
+        // Answer here, or forward: attempts until one gives an answer that is wanted, then that answer.
+        let forward = match &found.route.action {
+            Action::Redirect(redirect) => return self.redirect(redirect, &found).await,
+            Action::DirectResponse(direct) => return self.direct_response(direct).await,
+            Action::Forward(forward) => forward,
+        };
+        let Target::Cluster(cluster) = target else {
+            // Compat: Envoy logs the route's name and no cluster then.
+            return Err(Failure::ClusterNotFound { status: forward.cluster_not_found_status });
+        };
+        let mut plan = Plan::new(self, &found, forward, &cluster);
+        source.body.keep_from_here(plan.keeps_body);
+        plan.suppress_envoy_headers = suppress_envoy_headers;
+        plan.cors_allowed = cors_allowed;
+        plan.prepare_request(self, &found, forward)?;
+        // The references end here: attempts look up by id, so that the version can go when they are over.
+        drop(tables);
+        attempt::forward(self, source, plan).await
+    }
+
+    /// Waits without reading the body, but not past the client's leaving. Deadlines stand still: an injected delay does
+    /// not count towards them.
+    async fn pause(&mut self, source: &mut Source<'_>, length: Duration) -> Result<(), Failure> {
+        let facts = self.facts;
+        let client = pin!(client_gone(&facts.connection.stream, source.inflow));
+        let mut no_deadlines = Deadlines::new(Limits::default());
+        together(client, &mut no_deadlines, facts.progress, async {
+            sleep(length).await;
+            Ok(())
+        })
+        .await?;
+        facts.progress.postpone();
+        Ok(())
+    }
+}
+
+impl<'a> Facts<'a> {
+    /// Counters of the connection manager.
+    pub fn http_stats(&self) -> Option<&'a HttpStats> {
+        match self.connection.serving.chain_stats.get(self.connection.chain) {
+            Some(ChainStats::Http(stats)) => Some(stats),
+            Some(ChainStats::Tcp(_)) | None => None,
+        }
+    }
+
+    /// Milliseconds from the request's head to `at`.
+    pub fn since_start(&self, at: Option<Instant>) -> Option<u64> {
+        at.map(|at| at.saturating_duration_since(self.progress.started).as_millis() as u64)
+    }
+
+    /// The version of our status line.
+    fn answer_version(&self, asked: Version) -> Version {
+        if self.manager.accept_http_10 { asked } else { Version::Http11 }
+    }
+
+    /// The request arrived completely.
+    fn request_is_complete(&self) -> bool {
+        self.progress.request_complete.get().is_some()
+    }
+
+    /// Whether the connection may carry another request after an answer that starts now.
+    fn may_persist(&self) -> bool {
+        let manager = self.manager;
+        let connection = self.connection;
+        let too_old = manager.connection_duration_max.is_some_and(|max| now() - connection.opened >= max);
+        let spent = manager.requests_per_connection_max > 0
+            && connection.requests.get() >= manager.requests_per_connection_max;
+        self.client_persistent
+            && self.request_is_complete()
+            && !connection.serving.draining.get()
+            && !ringsail_runtime::drain::draining()
+            && !spent
+            && !too_old
+    }
+
+    /// The ending after an answer that announced `persistent`.
+    fn ending(&self, persistent: bool) -> Ending {
+        match (persistent, self.client_persistent, self.request_is_complete()) {
+            (true, _, true) => Ending::KeepAlive,
+            // The client asked for it and sends no more.
+            (false, false, true) => Ending::Close,
+            _ => Ending::DelayedClose,
+        }
+    }
+
+    /// How an answer's body is written, given how it comes. An HTTP/1.0 client knows no chunks.
+    fn outward_length(&self, inward: BodyLength, client: Version) -> BodyLength {
+        match (inward, client) {
+            (BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
+            (BodyLength::Chunked, Version::Http10) => BodyLength::UntilClose,
+            (length, _) => length,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The upstream's answer on its way to the client.
+
+use std::pin::pin;
+
+use ringsail_http::{BodyLength, EditError, Framing, encode_response, hop};
+use ringsail_runtime::time::now;
+
+use super::admit::Switch;
+use super::plan::Plan;
+use super::{Ending, Exchange, Source, values};
+use crate::decimal::Decimal;
+use crate::failure::Failure;
+use crate::filters::cors;
+use crate::forward::{self, Outward, together};
+use crate::headers::{edits, response};
+use crate::inflow::Inflow;
+use crate::upstream::{Choice, Connection};
+
+/// How the answer goes out. Its head is encoded already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prepared {
+    /// How the body comes.
+    pub(super) inward: BodyLength,
+    /// How it leaves.
+    pub(super) outward: Outward,
+    /// The client was told that it may go on.
+    pub(super) persistent: bool,
+    /// A protocol switch was asked for and not granted: the head is all the client gets.
+    pub(super) refused: bool,
+}
+
+/// Settles the head in `x.response` and encodes it.
+pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<Prepared, Failure> {
+    let facts = x.facts;
+    let status = x.response.status();
+    let switched = match facts.switch {
+        Switch::Upgrade => status == 101,
+        Switch::Connect => (200..300).contains(&status),
+        Switch::None | Switch::ConnectHere => false,
+    };
+    let refused = facts.switch != Switch::None && !switched;
+    let inward = if switched { BodyLength::Tunnel } else { x.response.framing().body };
+    let outward = match (switched, refused) {
+        (true, _) => BodyLength::Tunnel,
+        (false, true) => BodyLength::Length(0),
+        (false, false) => facts.outward_length(inward, x.request.version()),
+    };
+    let persistent = facts.may_persist() && !refused && outward != BodyLength::UntilClose;
+
+    hop::strip_response(x.response, switched && facts.switch == Switch::Upgrade);
+    // The upstream's own fields fit; what configuration adds may not.
+    settle(x, plan, choice).map_err(|_| Failure::UpstreamProtocol)?;
+    x.response.set_framing(Framing { body: outward, persistent });
+    x.trail.status = status;
+    x.trail.details = if refused { "websocket_handshake_unsuccessful" } else { "via_upstream" }.into();
+    x.downstream_out.clear();
+    encode_response(x.response, facts.answer_version(x.request.version()), x.downstream_out);
+    if switched {
+        facts.progress.upgraded.set(true);
+    }
+    Ok(Prepared {
+        inward,
+        outward: Outward { chunked: outward == BodyLength::Chunked, trailers: facts.manager.enable_trailers },
+        persistent,
+        refused,
+    })
+}
+
+/// Adds the router's, the route's, the filters' and the connection manager's fields, in this order.
+fn settle(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<(), EditError> {
+    let facts = x.facts;
+    if let Some(complete) = facts.progress.request_complete.get().filter(|_| !plan.suppress_envoy_headers) {
+        let millis = Decimal::new((now() - complete).as_millis() as u64);
+        x.response.fields_mut().set("x-envoy-upstream-service-time", millis.text())?;
+    }
+    if let Some(tables) = &x.tables
+        && let Some(found) = tables.route(plan.route)
+    {
+        let cluster = tables.cluster(plan.cluster);
+        let endpoint = cluster.as_ref().and_then(|cluster| choice.endpoint(cluster.endpoints));
+        let context = values::Context::of(&facts, x.trail);
+        let context = context.with_metadata(
+            endpoint.and_then(|endpoint| endpoint.metadata.as_deref()),
+            cluster.as_ref().and_then(|cluster| cluster.cluster.metadata.as_deref()),
+        );
+        let context = context.with_request(x.request);
+        for levels in found.header_edits().filter(|levels| !levels.response.is_empty()) {
+            edits::apply(&levels.response, x.response, |head, use_values| {
+                use_values(&context.with_response(head));
+            })?;
+        }
+        if found.virtual_host.include_attempt_count_in_response {
+            let count = Decimal::new(x.trail.attempts.into());
+            x.response.fields_mut().set("x-envoy-attempt-count", count.text())?;
+        }
+        if let Some(policy) = found.cors().filter(|_| plan.cors_allowed) {
+            let origin = x.request.fields().get("origin").unwrap_or_default();
+            cors::write_allowed(policy, origin, x.response.fields_mut())?;
+        }
+    }
+    let request_id = x.request.fields().get("x-request-id");
+    response::settle_fields(x.response, facts.manager, &facts.shard.date(), request_id)
+}
+
+/// CONNECT answered here: `200 OK`, then the bytes of both sides as they are.
+pub(super) async fn tunnel_from_here(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    connection: Connection,
+) -> Result<Ending, Failure> {
+    let facts = x.facts;
+    x.response.reset(200);
+    response::settle_fields(x.response, facts.manager, &facts.shard.date(), None)
+        .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+    x.response.set_framing(Framing { body: BodyLength::Tunnel, persistent: true });
+    x.trail.status = 200;
+    x.trail.details = "via_upstream".into();
+    x.tables = None;
+    x.downstream_out.clear();
+    encode_response(x.response, facts.answer_version(x.request.version()), x.downstream_out);
+    facts.progress.upgraded.set(true);
+    source.upstream_out.clear();
+    let downstream = &facts.connection.stream;
+    let client = pin!(forward::request(
+        downstream,
+        source.inflow,
+        &mut source.body,
+        &mut source.upstream_out,
+        &connection.stream,
+        facts.progress,
+    ));
+    let outward = Outward { chunked: false, trailers: false };
+    let mut arrived = Inflow::default();
+    let body = forward::response_body(
+        &connection.stream,
+        &mut arrived,
+        BodyLength::Tunnel,
+        outward,
+        x.downstream_out,
+        downstream,
+        facts.progress,
+    );
+    together(client, &mut x.deadlines, facts.progress, body).await?;
+    Ok(Ending::Close)
+}

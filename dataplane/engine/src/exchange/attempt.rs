@@ -1,0 +1,395 @@
+//! Attempts to get an answer from an upstream: balance, connect, send, receive, and again where the policy says so.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use ringsail_http::{
+    BodyLength, Framing, Method, ResponseDecoder, ResponseHead, ResponseTo, Version, encode_request,
+    encode_response,
+};
+use ringsail_runtime::net::ConnectOptions;
+use ringsail_runtime::time::{now, sleep};
+use ringsail_tables::policy::RetryPolicy;
+use ringsail_tables::route::Action;
+use ringsail_telemetry::{ClusterCounter, ClusterGauge, ClusterHistogram, ResponseFlag};
+
+use super::admit::Switch;
+use super::answer;
+use super::plan::{Plan, rewrite_host};
+use super::{Ending, Exchange, Source};
+use crate::breaker::Permit;
+use crate::decimal::Decimal;
+use crate::failure::Failure;
+use crate::forward::{self, client_gone, together};
+use crate::inflow::Inflow;
+use crate::retry;
+use crate::upstream::{self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Reuse};
+
+/// What an attempt came to.
+enum Attempt {
+    /// The client has its answer.
+    Answered(Ending),
+    /// A connection that had been idle turned out closed: the same again, on a new one. Not a retry.
+    Stale,
+    /// The answer is one that the policy wants to be replaced.
+    Unwanted,
+}
+
+/// What attempts remember of each other.
+#[derive(Default)]
+struct History {
+    tried: Vec<HostKey>,
+    /// The host of the attempt that runs.
+    current: Option<HostKey>,
+    retries: u32,
+    /// Held from the first retry to the end, as Envoy does.
+    permit: Option<Permit>,
+    /// The next connection must be a new one.
+    fresh: bool,
+}
+
+/// Where an attempt goes.
+struct Course {
+    state: Rc<ClusterState>,
+    choice: Choice,
+    lease: Lease,
+    options: ConnectOptions,
+    reuse: Reuse,
+}
+
+/// Sends the request until it is answered, or no further attempt is allowed.
+pub(super) async fn forward(
+    exchange: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    plan: Plan,
+) -> Result<Ending, Failure> {
+    let mut history = History::default();
+    exchange.trail.attempts = 1;
+    loop {
+        match attempt(exchange, source, &plan, &mut history).await {
+            Ok(Attempt::Answered(ending)) => return Ok(ending),
+            Ok(Attempt::Stale) => {
+                history.fresh = true;
+                continue;
+            }
+            Ok(Attempt::Unwanted) => {}
+            Err(failure) if retry_allowed_after(exchange, &plan, &mut history, failure) => {}
+            Err(failure) => return Err(failure),
+        }
+        history.tried.extend(history.current.take());
+        back_off(exchange, source, &plan, &history).await?;
+    }
+}
+
+/// One attempt.
+async fn attempt(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    plan: &Plan,
+    history: &mut History,
+) -> Result<Attempt, Failure> {
+    let facts = x.facts;
+    let (downstream, progress) = (&facts.connection.stream, facts.progress);
+    let Course { state, choice, lease, options, reuse } = set_course(x, plan, history)?;
+    x.deadlines.begin_try();
+    progress.begin_try();
+    state.stats.add(ClusterCounter::UpstreamRqTotal, 1);
+
+    // Connect, while the client is watched.
+    let acquired = {
+        let client = pin!(client_gone(downstream, source.inflow));
+        let acquire = upstream::acquire(&state, &choice, lease, &options, history.fresh);
+        together(client, &mut x.deadlines, progress, acquire).await
+    };
+    history.current = Some(choice.host.key);
+    let Acquired { mut connection, reused } = acquired.inspect_err(|failure| {
+        failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
+        if let Failure::ConnectFailure(error) = failure {
+            x.trail.transport_failure = error.transport_failure_reason();
+        }
+    })?;
+    x.trail.upstream_local = connection.local_address;
+    let Some(_request) = InFlight::begin(&state, &choice, lease.requests_max) else {
+        state.stats.add(ClusterCounter::UpstreamRqPendingOverflow, 1);
+        connection.give_back(reuse);
+        return Err(Failure::Overflow);
+    };
+    connection.begin_request();
+    if facts.switch == Switch::ConnectHere {
+        return answer::tunnel_from_here(x, source, connection).await.map(Attempt::Answered);
+    }
+
+    // Send, receive, answer.
+    let way = Way { state: &state, choice: &choice, lease, connection: &connection, reused };
+    match converse(x, source, plan, history, way).await? {
+        Conversation::Stale => Ok(Attempt::Stale),
+        Conversation::Unwanted => Ok(Attempt::Unwanted),
+        Conversation::Answered { ending, reusable } => {
+            if reusable {
+                connection.give_back(reuse);
+            }
+            Ok(Attempt::Answered(ending))
+        }
+    }
+}
+
+/// The upstream side of a conversation.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    state: &'a ClusterState,
+    choice: &'a Choice,
+    lease: Lease,
+    connection: &'a Connection,
+    reused: bool,
+}
+
+/// How a conversation on a connection ended.
+enum Conversation {
+    /// See [`Attempt::Stale`].
+    Stale,
+    /// See [`Attempt::Unwanted`].
+    Unwanted,
+    /// The client has its answer.
+    Answered {
+        ending: Ending,
+        /// The upstream connection can carry another request.
+        reusable: bool,
+    },
+}
+
+/// Sends the request on a connection and the answer to the client, both directions at once.
+async fn converse(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    plan: &Plan,
+    history: &mut History,
+    way: Way<'_>,
+) -> Result<Conversation, Failure> {
+    let facts = x.facts;
+    let (downstream, progress, state) = (&facts.connection.stream, facts.progress, way.state);
+    let upstream = &way.connection.stream;
+    let method = x.request.method();
+    x.request.set_framing(request_framing(method, source.body.length()));
+    source.upstream_out.clear();
+    encode_request(x.request, &mut source.upstream_out);
+    let decoder = ResponseDecoder::new(ResponseTo { method, upgrade: facts.switch == Switch::Upgrade });
+    let mut arrived = Inflow::default();
+    let mut client = pin!(forward::request(
+        downstream,
+        source.inflow,
+        &mut source.body,
+        &mut source.upstream_out,
+        upstream,
+        progress
+    ));
+    let interim = |head: &ResponseHead, bytes: &mut Vec<u8>| {
+        // Compat: other interim answers are swallowed.
+        if head.status() == 100 && facts.manager.proxy_100_continue {
+            encode_response(head, Version::Http11, bytes);
+        }
+    };
+    let head =
+        forward::response_head(upstream, &mut arrived, decoder, x.response, downstream, progress, interim);
+    if let Err(failure) = together(client.as_mut(), &mut x.deadlines, progress, head).await {
+        let untouched = !progress.request_written.get();
+        let repeatable = !progress.body_lost.get() && (untouched || method.is_some_and(is_idempotent));
+        if failure == Failure::ConnectionTermination && way.reused && repeatable {
+            return Ok(Conversation::Stale);
+        }
+        if failure.is_reset() {
+            state.stats.add(ClusterCounter::UpstreamRqRxReset, 1);
+        }
+        failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
+        return Err(failure);
+    }
+    let status = x.response.status();
+    if status != 101 {
+        state.stats.count_answer(status);
+    }
+    let since = progress.request_complete.get().unwrap_or(progress.started);
+    state.stats.record(ClusterHistogram::UpstreamRqTime, (now() - since).as_millis() as u64);
+
+    // Another attempt instead?
+    if let Some(tables) = x.tables.clone() {
+        let found = tables.route(plan.route);
+        let policy = found.as_ref().filter(|_| plan.retries).and_then(|found| found.retry());
+        match policy.filter(|policy| retry::wanted_after_response(policy, x.response)) {
+            Some(_) if progress.body_lost.get() => {}
+            Some(policy) if retry_allowed(policy, state, way.lease, history, x.trail) => {
+                return Ok(Conversation::Unwanted);
+            }
+            Some(_) => {}
+            None if history.retries > 0 => state.stats.add(ClusterCounter::UpstreamRqRetrySuccess, 1),
+            None => {}
+        }
+    }
+
+    // Answer the client. Without another attempt the tables are not needed beyond the head.
+    let keep_upstream = x.response.framing().persistent;
+    let answer = answer::prepare(x, plan, way.choice)?;
+    x.tables = None;
+    let out = &mut *x.downstream_out;
+    if answer.refused {
+        downstream.send_all(out).await.map_err(|_| Failure::ClientGone)?;
+        progress.response_started.set(true);
+        return Ok(Conversation::Answered { ending: Ending::DelayedClose, reusable: false });
+    }
+    let body = forward::response_body(
+        upstream,
+        &mut arrived,
+        answer.inward,
+        answer.outward,
+        out,
+        downstream,
+        progress,
+    );
+    let clean = together(client, &mut x.deadlines, progress, body).await?;
+    let reusable = clean && keep_upstream && progress.request_sent.get().is_some();
+    Ok(Conversation::Answered { ending: facts.ending(answer.persistent), reusable })
+}
+
+/// Picks the host and puts what depends on it into the request's head.
+fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Course, Failure> {
+    let tables = x.tables.clone().ok_or(Failure::NoHealthyUpstream)?;
+    let cluster = tables.cluster(plan.cluster).ok_or(Failure::ClusterNotFound { status: 503 })?;
+    let state = x.facts.shard.cluster(&cluster);
+    let found = tables.route(plan.route);
+    let avoid = found.as_ref().and_then(|found| found.retry()).filter(|policy| policy.avoid_previous_hosts);
+    let (tried, attempts_max) = match avoid {
+        Some(policy) => (&history.tried[..], policy.host_selection_attempts_max),
+        None => (&[][..], 0),
+    };
+    let Some(choice) = state.pick(&cluster, plan.destination, tried, attempts_max) else {
+        state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
+        return Err(Failure::NoHealthyUpstream);
+    };
+    let too_large = |_| Failure::HeadTooLargeAfterEdits;
+    if plan.host_from_endpoint
+        && let Some(found) = &found
+        && let Action::Forward(forward) = &found.route.action
+    {
+        let name = choice.endpoint(cluster.endpoints).and_then(|endpoint| endpoint.hostname.as_deref());
+        rewrite_host(x, found, forward, name).map_err(too_large)?;
+    }
+    if plan.counts_attempts && x.trail.attempts > 1 {
+        let count = Decimal::new(x.trail.attempts.into());
+        x.request.fields_mut().set("x-envoy-attempt-count", count.text()).map_err(too_large)?;
+    }
+    x.trail.upstream_host = Some(choice.address.clone());
+    x.trail.upstream_local = None;
+    let connection = &cluster.cluster.connection;
+    Ok(Course {
+        lease: x.facts.shard.lease(&cluster, &state, plan.high_priority),
+        options: upstream::options(connection),
+        reuse: Reuse::of(connection),
+        choice,
+        state,
+    })
+}
+
+/// Whether the policy and the breaker allow another attempt after `failure`.
+fn retry_allowed_after(x: &mut Exchange<'_>, plan: &Plan, history: &mut History, failure: Failure) -> bool {
+    let progress = x.facts.progress;
+    if !plan.retries || progress.response_started.get() || progress.body_lost.get() {
+        return false;
+    }
+    let Some(tables) = x.tables.clone() else { return false };
+    let (Some(found), Some(cluster)) = (tables.route(plan.route), tables.cluster(plan.cluster)) else {
+        return false;
+    };
+    let Some(policy) = found.retry() else { return false };
+    let state = x.facts.shard.cluster(&cluster);
+    let lease = x.facts.shard.lease(&cluster, &state, plan.high_priority);
+    retry::wanted_after_failure(policy, failure, progress.request_written.get())
+        && retry_allowed(policy, &state, lease, history, x.trail)
+}
+
+/// Takes one of the policy's retries and of the breaker's, or notes which one is missing.
+fn retry_allowed(
+    policy: &RetryPolicy,
+    state: &ClusterState,
+    lease: Lease,
+    history: &mut History,
+    trail: &mut crate::trail::Trail,
+) -> bool {
+    if history.retries >= policy.retries_max {
+        state.stats.add(ClusterCounter::UpstreamRqRetryLimitExceeded, 1);
+        trail.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+        return false;
+    }
+    // An earlier retry's permit counts no longer.
+    history.permit = None;
+    history.permit = state.retries.take(lease.retries_max);
+    if history.permit.is_none() {
+        state.stats.add(ClusterCounter::UpstreamRqRetryOverflow, 1);
+        trail.flag(ResponseFlag::UpstreamOverflow);
+        return false;
+    }
+    state.stats.add(ClusterCounter::UpstreamRqRetry, 1);
+    history.retries += 1;
+    trail.attempts += 1;
+    true
+}
+
+/// Waits before the next attempt.
+async fn back_off(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    plan: &Plan,
+    history: &History,
+) -> Result<(), Failure> {
+    let length = {
+        let tables = x.tables.clone().ok_or(Failure::NoHealthyUpstream)?;
+        let policy = tables.route(plan.route).and_then(|found| found.retry());
+        policy.map(|policy| retry::back_off(policy, history.retries.saturating_sub(1), fastrand::u64(..)))
+    };
+    let facts = x.facts;
+    x.deadlines.end_try();
+    let client = pin!(client_gone(&facts.connection.stream, source.inflow));
+    together(client, &mut x.deadlines, facts.progress, async {
+        sleep(length.unwrap_or_default()).await;
+        Ok(())
+    })
+    .await
+}
+
+/// How the request is framed upstream, whose connection is ours to keep whatever the client does with its own.
+///
+/// Compat: a request without a body says `content-length: 0`, except where the method gives a body no meaning.
+fn request_framing(method: Option<Method>, body: BodyLength) -> Framing {
+    let bodiless =
+        matches!(method, Some(Method::Get | Method::Head | Method::Delete | Method::Trace | Method::Connect));
+    let body = if body == BodyLength::None && !bodiless { BodyLength::Length(0) } else { body };
+    Framing { body, persistent: true }
+}
+
+/// Methods whose requests may be sent twice without harm (RFC 9110 §9.2.2).
+fn is_idempotent(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete
+    )
+}
+
+/// A request being answered, counted for the breaker and for balancing.
+struct InFlight<'a> {
+    state: &'a ClusterState,
+    choice: &'a Choice,
+    _permit: Permit,
+}
+
+impl<'a> InFlight<'a> {
+    fn begin(state: &'a ClusterState, choice: &'a Choice, requests_max: u32) -> Option<InFlight<'a>> {
+        let permit = state.requests.take(requests_max)?;
+        choice.host.in_flight.set(choice.host.in_flight.get() + 1);
+        state.stats.raise(ClusterGauge::UpstreamRqActive, 1);
+        Some(InFlight { state, choice, _permit: permit })
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.choice.host.in_flight.set(self.choice.host.in_flight.get() - 1);
+        self.state.stats.lower(ClusterGauge::UpstreamRqActive, 1);
+    }
+}

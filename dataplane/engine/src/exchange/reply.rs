@@ -1,0 +1,249 @@
+//! Answers that do not come from the upstream.
+
+use std::borrow::Cow;
+
+use ringsail_http::{CONTINUE, EditError, encode_response};
+use ringsail_tables::policy::{AbortStatus, CorsPolicy};
+use ringsail_tables::route::{DirectResponse, Redirect, RouteMatch};
+use ringsail_telemetry::{HttpCounter, ResponseFlag};
+
+use super::{Ending, Exchange, values};
+use crate::decimal::Decimal;
+use crate::failure::Failure;
+use crate::filters::cors;
+use crate::headers::{edits, response};
+use crate::local_reply::LocalReply;
+use crate::view::RequestView;
+
+/// A local reply, before it is known how the connection ends.
+struct Reply<'a> {
+    status: u16,
+    body: &'a [u8],
+    details: Cow<'static, str>,
+    flag: Option<ResponseFlag>,
+    /// The connection cannot go on.
+    closes: bool,
+    /// gRPC status, when it is not the one that follows from `status`.
+    grpc_status: Option<u32>,
+}
+
+impl Reply<'_> {
+    fn new(status: u16, details: &'static str) -> Reply<'static> {
+        Reply {
+            status,
+            body: b"",
+            details: Cow::Borrowed(details),
+            flag: None,
+            closes: false,
+            grpc_status: None,
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Answers for a failure, if an answer is still possible.
+    pub(super) async fn fail(&mut self, failure: Failure) -> Ending {
+        let row = failure.row();
+        if self.facts.progress.response_started.get() || row.status == 0 {
+            return self.break_off(failure);
+        }
+        self.count_failure(failure);
+        self.response.reset(row.status);
+        if failure == Failure::Overflow {
+            // Room is there: the head was just emptied.
+            let _ = self.response.fields_mut().append("x-envoy-overloaded", b"true");
+        }
+        let mut body = std::mem::take(self.text);
+        body.clear();
+        failure.write_body(self.trail.attempts > 1, &mut body);
+        let complete = self.facts.request_is_complete();
+        let reply = Reply {
+            status: if complete { row.status } else { row.status_if_incomplete },
+            body: &body,
+            details: failure.details(),
+            flag: row.flag,
+            closes: row.closes,
+            grpc_status: (failure == Failure::MaxDuration).then_some(GRPC_DEADLINE_EXCEEDED),
+        };
+        let ending = self.reply(reply).await;
+        *self.text = body;
+        if failure == Failure::LowVersion {
+            // Compat: to Envoy this is a codec's error, which knows no request.
+            self.request.clear();
+        }
+        ending
+    }
+
+    /// The client has a part of an answer, or is gone: nothing can be said any more.
+    fn break_off(&mut self, failure: Failure) -> Ending {
+        let row = failure.row();
+        row.flag.into_iter().for_each(|flag| self.trail.flag(flag));
+        self.trail.details = match failure {
+            Failure::ConnectionTermination | Failure::UpstreamProtocol => {
+                Cow::Borrowed("upstream_reset_after_response_started{protocol_error}")
+            }
+            Failure::Codec(error) => Cow::Borrowed(error.details()),
+            _ => failure.details(),
+        };
+        self.count_failure(failure);
+        if failure == Failure::ClientGone { Ending::Close } else { Ending::DelayedClose }
+    }
+
+    fn count_failure(&self, failure: Failure) {
+        let counter = match failure {
+            Failure::RouteNotFound => HttpCounter::NoRoute,
+            Failure::ClusterNotFound { .. } => HttpCounter::NoCluster,
+            Failure::PathNormalization => HttpCounter::DownstreamRqFailedPathNormalization,
+            Failure::NotAPath => HttpCounter::DownstreamRqNonRelativePath,
+            Failure::UpgradeNotAllowed => HttpCounter::DownstreamRqWsOnNonWsRoute,
+            Failure::StreamIdle => HttpCounter::DownstreamRqIdleTimeout,
+            Failure::MaxDuration => HttpCounter::DownstreamRqMaxDurationReached,
+            Failure::RequestTimeout => HttpCounter::DownstreamRqTimeout,
+            Failure::RequestHeadersTimeout => HttpCounter::DownstreamRqHeaderTimeout,
+            Failure::Codec(_) | Failure::LowVersion => HttpCounter::DownstreamCxProtocolError,
+            Failure::ClientGone => HttpCounter::DownstreamRqRxReset,
+            _ => return,
+        };
+        self.facts.connection.count(counter);
+    }
+
+    /// Sends `reply`; the response head may hold headers of a filter already.
+    async fn reply(&mut self, reply: Reply<'_>) -> Ending {
+        if self.edit_response().is_err() {
+            return Ending::DelayedClose;
+        }
+        let persistent = self.facts.may_persist() && !reply.closes;
+        let date = self.facts.shard.date();
+        let local = LocalReply {
+            status: reply.status,
+            body: reply.body,
+            grpc: self.facts.grpc,
+            grpc_status: reply.grpc_status,
+            head_only: self.request.method() == Some(ringsail_http::Method::Head),
+            close: !persistent,
+            date: &date,
+            server: response::server_of_local_reply(self.facts.manager),
+        };
+        self.trail.details = reply.details;
+        reply.flag.into_iter().for_each(|flag| self.trail.flag(flag));
+        let Ok(with_body) = local.write(self.response) else { return Ending::DelayedClose };
+        self.trail.status = self.response.status();
+        let out = &mut *self.downstream_out;
+        out.clear();
+        encode_response(self.response, self.facts.answer_version(self.request.version()), out);
+        if with_body {
+            out.extend_from_slice(reply.body);
+            self.facts.progress.bytes_sent.set(reply.body.len() as u64);
+        }
+        self.facts.progress.response_started.set(true);
+        let sent = self.facts.connection.stream.send_all(out);
+        match ringsail_runtime::time::timeout(crate::limits::LOCAL_REPLY_SEND_TIMEOUT, sent).await {
+            Ok(Ok(())) if reply.closes => Ending::DelayedClose,
+            Ok(Ok(())) => self.facts.ending(persistent),
+            Ok(Err(_)) | Err(_) => Ending::Close,
+        }
+    }
+
+    /// `100 Continue` of our own; the request then goes on without its `Expect`.
+    pub(super) async fn send_continue(&mut self) -> Result<(), Failure> {
+        self.request.fields_mut().remove("expect");
+        self.facts.connection.stream.send_all(CONTINUE).await.map_err(|_| Failure::ClientGone)
+    }
+
+    /// A path with escaped slashes: the client is sent to the unescaped one, which is in the scratch text.
+    pub(super) async fn redirect_to_normal_path(&mut self) -> Result<Ending, Failure> {
+        self.facts.connection.count(HttpCounter::DownstreamRqRedirectedWithNormalizedPath);
+        self.response.reset(307);
+        let too_large = |_: EditError| Failure::HeadTooLargeAfterEdits;
+        self.response.fields_mut().append("location", self.text).map_err(too_large)?;
+        Ok(self.reply(Reply::new(307, "path_normalization_failed")).await)
+    }
+
+    /// The virtual host wants https.
+    pub(super) async fn redirect_to_https(&mut self) -> Result<Ending, Failure> {
+        self.text.clear();
+        self.text.extend_from_slice(b"https://");
+        let authority = self.request.authority().unwrap_or_default();
+        self.text.extend_from_slice(authority);
+        self.text.extend_from_slice(self.request.path());
+        self.response.reset(301);
+        self.set_location()?;
+        Ok(self.reply(Reply::new(301, "direct_response")).await)
+    }
+
+    /// A route that redirects.
+    pub(super) async fn redirect(
+        &mut self,
+        redirect: &Redirect,
+        found: &RouteMatch<'_>,
+    ) -> Result<Ending, Failure> {
+        self.facts.connection.count(HttpCounter::RqRedirect);
+        let mut location = String::new();
+        redirect.location(&RequestView(self.request), &found.route.matcher.path, &mut location);
+        self.text.clear();
+        self.text.extend_from_slice(location.as_bytes());
+        self.response.reset(redirect.status);
+        self.set_location()?;
+        Ok(self.reply(Reply::new(redirect.status, "direct_response")).await)
+    }
+
+    fn set_location(&mut self) -> Result<(), Failure> {
+        let fields = self.response.fields_mut();
+        fields.set("location", self.text).map_err(|_| Failure::HeadTooLargeAfterEdits)
+    }
+
+    /// A route that answers itself.
+    pub(super) async fn direct_response(&mut self, direct: &DirectResponse) -> Result<Ending, Failure> {
+        self.facts.connection.count(HttpCounter::RqDirectResponse);
+        self.response.reset(direct.status);
+        Ok(self.reply(Reply { body: &direct.body, ..Reply::new(direct.status, "direct_response") }).await)
+    }
+
+    /// An injected abort.
+    pub(super) async fn abort_by_fault(&mut self, abort: AbortStatus) -> Result<Ending, Failure> {
+        let (status, grpc_status) = match abort {
+            AbortStatus::Http(status) => (status, None),
+            AbortStatus::Grpc(code) => (200, Some(code)),
+        };
+        self.response.reset(status);
+        let row = Failure::FaultAbort { status }.row();
+        let reply = Reply {
+            body: row.body.as_bytes(),
+            flag: row.flag,
+            grpc_status,
+            ..Reply::new(status, row.details)
+        };
+        Ok(self.reply(reply).await)
+    }
+
+    /// A preflight.
+    pub(super) async fn answer_preflight(&mut self, policy: &CorsPolicy) -> Result<Ending, Failure> {
+        self.response.reset(200);
+        cors::write_preflight(policy, self.request, self.response.fields_mut())
+            .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+        Ok(self.reply(Reply::new(200, "cors_response")).await)
+    }
+
+    /// The route's operations on an answer of ours, and how often its upstream was tried.
+    ///
+    /// Compat: they apply to every local reply to a request whose route is known, also a filter's.
+    fn edit_response(&mut self) -> Result<(), EditError> {
+        let Some(tables) = self.tables.clone() else { return Ok(()) };
+        let Some(found) = self.route.and_then(|route| tables.route(route)) else { return Ok(()) };
+        let context = values::Context::of(&self.facts, self.trail);
+        let context = context.with_request(self.request);
+        for levels in found.header_edits().filter(|levels| !levels.response.is_empty()) {
+            edits::apply(&levels.response, self.response, |head, use_values| {
+                use_values(&context.with_response(head));
+            })?;
+        }
+        if self.trail.attempts > 0 && found.virtual_host.include_attempt_count_in_response {
+            let count = Decimal::new(self.trail.attempts.into());
+            self.response.fields_mut().set("x-envoy-attempt-count", count.text())?;
+        }
+        Ok(())
+    }
+}
+
+/// gRPC's DEADLINE_EXCEEDED.
+const GRPC_DEADLINE_EXCEEDED: u32 = 4;

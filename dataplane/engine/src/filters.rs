@@ -1,0 +1,5 @@
+//! HTTP filters. The set is closed: what a chain runs is an enum of the tables, matched in
+//! [`crate::exchange::exchange`]. A filter looks at the request and gives a verdict; acting on it is the exchange's.
+
+pub mod cors;
+pub mod fault;

@@ -1,0 +1,5 @@
+//! What the connection manager and the router do to heads on their way through.
+
+pub mod edits;
+pub mod request;
+pub mod response;

@@ -1,0 +1,94 @@
+//! Applies configured header operations.
+
+use ringsail_http::{EditError, RequestHead, ResponseHead};
+use ringsail_tables::header_ops::{HeaderAdd, HeaderAppend, HeaderOps};
+use ringsail_tables::template::Values;
+
+/// A head whose fields can be edited by name, the authority included.
+pub trait EditableHead {
+    /// Whether a field is there.
+    fn contains(&self, name: &str) -> bool;
+    /// Removes all fields of a name.
+    fn remove(&mut self, name: &str);
+    /// Adds a field at the end; replaces what a head has once (authority, path).
+    fn append(&mut self, name: &str, value: &[u8]) -> Result<(), EditError>;
+}
+
+impl EditableHead for RequestHead {
+    fn contains(&self, name: &str) -> bool {
+        self.fields().contains(name)
+    }
+    fn remove(&mut self, name: &str) {
+        // A request without Host would not be one.
+        if !is_authority(name) {
+            self.fields_mut().remove(name);
+        }
+    }
+    fn append(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+        match name {
+            _ if is_authority(name) => self.set_authority(value),
+            ":path" => self.set_path(value),
+            _ => self.fields_mut().append(name, value),
+        }
+    }
+}
+
+impl EditableHead for ResponseHead {
+    fn contains(&self, name: &str) -> bool {
+        self.fields().contains(name)
+    }
+    fn remove(&mut self, name: &str) {
+        self.fields_mut().remove(name);
+    }
+    fn append(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+        self.fields_mut().append(name, value)
+    }
+}
+
+fn is_authority(name: &str) -> bool {
+    name == "host" || name == ":authority"
+}
+
+/// Applies one level of operations. `with_values` lends the values of a head to a template.
+///
+/// Removals come first; then every addition is decided and rendered against the head as it is, then overwrites are
+/// made, then appends. Source: Envoy's `HeaderParser::evaluateHeaders`.
+pub fn apply<H: EditableHead>(
+    ops: &HeaderOps,
+    head: &mut H,
+    with_values: impl Fn(&H, &mut dyn FnMut(&dyn Values)),
+) -> Result<(), EditError> {
+    for name in &ops.remove {
+        head.remove(name);
+    }
+    if ops.add.is_empty() {
+        return Ok(());
+    }
+    let mut rendered: Vec<(&HeaderAdd, Vec<u8>)> = Vec::with_capacity(ops.add.len());
+    with_values(head, &mut |values| {
+        for add in &ops.add {
+            let wanted = match add.action {
+                HeaderAppend::AppendIfExistsOrAdd | HeaderAppend::OverwriteIfExistsOrAdd => true,
+                HeaderAppend::AddIfAbsent => !head.contains(&add.name),
+                HeaderAppend::OverwriteIfExists => head.contains(&add.name),
+            };
+            let mut value = Vec::new();
+            add.value.render(values, &mut value);
+            if wanted && (add.keep_empty || !value.is_empty()) {
+                rendered.push((add, value));
+            }
+        }
+    });
+    let overwrites = |add: &HeaderAdd| {
+        matches!(add.action, HeaderAppend::OverwriteIfExistsOrAdd | HeaderAppend::OverwriteIfExists)
+    };
+    for (add, value) in rendered.iter().filter(|(add, _)| overwrites(add)) {
+        // Compat: an overwritten field moves to the end, as Envoy's maps have it.
+        head.remove(&add.name);
+        head.append(&add.name, value)?;
+    }
+    for (add, value) in rendered.iter().filter(|(add, _)| !overwrites(add)) {
+        head.append(&add.name, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Every bound of the engine, with unit, reason and source.
+
+use std::time::Duration;
+
+/// Bytes asked of one receive: a whole block of the runtime.
+pub const RECEIVE_BYTES_MAX: usize = ringsail_runtime::limits::BLOCK_BYTES;
+
+/// Body pieces up to this size are copied behind the head or chunk line that precedes them, so that they leave in
+/// one piece; larger ones are sent from where they were received. A copy of 4 KiB costs less than a second
+/// element of a vectored send.
+pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// Request body kept for another attempt. A longer body makes the request unrepeatable from there on.
+/// Source: Envoy keeps up to `per_connection_buffer_limit_bytes`, 1 MiB by default; only requests whose retry
+/// policy can ask for another attempt after an answer are kept at all.
+pub const KEPT_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Interim (1xx) answers of one upstream exchange. Real servers send one or two; without a bound a server could keep
+/// an exchange alive for ever.
+pub const INTERIM_RESPONSES_MAX: u32 = 32;
+
+/// Scratch memory (heads and output buffers) that a shard keeps for the next exchanges. Each is a few KiB; more
+/// concurrent exchanges than this allocate and free.
+pub const SCRATCH_KEPT_MAX: usize = 256;
+
+/// A scratch buffer that grew past this is freed instead of kept, so that one large head does not stay.
+pub const SCRATCH_BYTES_KEPT_MAX: usize = 16 * 1024;
+
+/// Bytes the sniffer looks at before it gives up and calls the connection not HTTP.
+/// Source: Envoy's HTTP inspector reads at most 64 KiB; a request line this long would be refused anyway.
+pub const SNIFF_BYTES_MAX: usize = RECEIVE_BYTES_MAX;
+
+/// How often a shard looks at its idle upstream connections, and closes those that are closed or too old.
+pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The same while the shard drains: idle connections are closed as soon as their last request is over, and a process
+/// that has been told to end waits for them.
+pub const DRAIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Pause before a listener that could not be bound is tried again.
+pub const BIND_RETRY: Duration = Duration::from_secs(1);
+
+/// Commands from the admin side waiting for a shard. They are given by hand or by a script, a few at a time.
+pub const COMMANDS_MAX: usize = 64;
+
+/// Access-log records waiting for the writer. At about 1 KiB each this is 8 MiB; a full queue drops and counts.
+pub const LOG_RECORDS_MAX: usize = 8192;
+
+/// How long a local reply may wait for the client to take it. A few hundred bytes do not fit only when the client has
+/// stopped reading.
+pub const LOCAL_REPLY_SEND_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,123 @@
+//! Answers of our own: written into a response head as Envoy writes them.
+//!
+//! Compat: header order is *the filter's own*, `content-length`, `content-type`, `date`, `server`,
+//! `connection: close`; without a body there is no content type and `content-length: 0` comes last. A gRPC
+//! request gets HTTP 200 and the outcome in `grpc-status` and `grpc-message`.
+
+use ringsail_http::{BodyLength, EditError, Framing, ResponseHead};
+
+use crate::decimal::Decimal;
+
+/// What to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalReply<'a> {
+    /// Status for HTTP clients.
+    pub status: u16,
+    /// Body as text; empty means none.
+    pub body: &'a [u8],
+    /// The request's content type says gRPC.
+    pub grpc: bool,
+    /// gRPC status, when it is not the one that follows from `status`.
+    pub grpc_status: Option<u32>,
+    /// The request's method is HEAD.
+    pub head_only: bool,
+    /// The connection ends after this reply.
+    pub close: bool,
+    /// Value of `date`.
+    pub date: &'a [u8],
+    /// Value of `server`; `None` leaves it out.
+    pub server: Option<&'a [u8]>,
+}
+
+impl LocalReply<'_> {
+    /// Completes `head`, which may hold the filter's own headers and must have been reset for this reply.
+    /// Returns whether the body is to be sent after it. The error means that the head's own bound is reached.
+    pub fn write(self, head: &mut ResponseHead) -> Result<bool, EditError> {
+        if self.grpc {
+            self.write_grpc(head)?;
+            return Ok(false);
+        }
+        head.set_status(self.status);
+        let fields = head.fields_mut();
+        if !self.body.is_empty() {
+            fields.append("content-length", Decimal::new(self.body.len() as u64).text())?;
+            if !fields.contains("content-type") {
+                fields.append("content-type", b"text/plain")?;
+            }
+        }
+        self.write_tail(head)?;
+        let with_body = !self.body.is_empty() && !self.head_only;
+        let body = match (self.body.is_empty(), self.head_only) {
+            (false, false) => BodyLength::Length(self.body.len() as u64),
+            (false, true) => BodyLength::None,
+            (true, false) => BodyLength::Length(0),
+            (true, true) => {
+                // Compat: what Envoy's encoder makes of an answer to HEAD without a length.
+                head.fields_mut().append("transfer-encoding", b"chunked")?;
+                BodyLength::None
+            }
+        };
+        head.set_framing(Framing { body, persistent: !self.close });
+        Ok(with_body)
+    }
+
+    /// Trailers-only: the status is in the head and there is no body.
+    fn write_grpc(self, head: &mut ResponseHead) -> Result<(), EditError> {
+        head.set_status(200);
+        let grpc = self.grpc_status.unwrap_or_else(|| grpc_status(self.status).into());
+        let fields = head.fields_mut();
+        fields.set("content-type", b"application/grpc")?;
+        fields.append("grpc-status", Decimal::new(u64::from(grpc)).text())?;
+        if !self.body.is_empty() {
+            let mut message = Vec::with_capacity(self.body.len());
+            percent_encode(self.body, &mut message);
+            fields.append("grpc-message", &message)?;
+        }
+        self.write_tail(head)?;
+        head.set_framing(Framing { body: BodyLength::Length(0), persistent: !self.close });
+        Ok(())
+    }
+
+    fn write_tail(self, head: &mut ResponseHead) -> Result<(), EditError> {
+        let fields = head.fields_mut();
+        fields.append("date", self.date)?;
+        if let Some(server) = self.server {
+            fields.append("server", server)?;
+        }
+        if self.close {
+            fields.append("connection", b"close")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a content type is gRPC's: `application/grpc`, alone or followed by `+…` or `;…`.
+pub fn is_grpc(content_type: Option<&[u8]>) -> bool {
+    content_type
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The gRPC status for an HTTP status. Source: "HTTP to gRPC status code mapping" of the gRPC documentation.
+pub fn grpc_status(http: u16) -> u8 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// `grpc-message` is percent-encoded outside printable ASCII. Source: gRPC over HTTP/2, "Responses".
+fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}

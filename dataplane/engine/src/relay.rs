@@ -1,0 +1,264 @@
+//! TCP: bytes of a client to an upstream and back, each direction ending by itself.
+//!
+//! Compat, as observed on Envoy: whatever keeps the upstream from being reached resets the client's connection; an
+//! upstream's reset becomes the client's; an upstream's FIN and our own time limits become a FIN.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ringsail_runtime::net::Stream;
+use ringsail_runtime::time::{now, sleep_until};
+use ringsail_runtime::{Either, race};
+use ringsail_tables::cluster::Discovery;
+use ringsail_telemetry::{ClusterCounter, ResponseFlag, TcpCounter};
+
+use crate::connection::{ChainStats, Connection};
+use crate::failure::Failure;
+use crate::inflow::Inflow;
+use crate::record;
+use crate::shard::Shard;
+use crate::trail::Trail;
+use crate::upstream::{self, HostKey};
+
+/// Relays a connection to its end. `inflow` holds bytes that were looked at to choose the chain.
+pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow) {
+    let mut trail = Trail::default();
+    trail.restart(shard.wall_clock());
+    let counts = Counts::default();
+    let fate = serve(&shard, &connection, inflow, &mut trail, &counts).await;
+    if let Some(ChainStats::Tcp(stats)) = connection.serving.chain_stats.get(connection.chain) {
+        stats.add(TcpCounter::DownstreamCxRxBytesTotal, counts.up.get());
+        stats.add(TcpCounter::DownstreamCxTxBytesTotal, counts.down.get());
+        match fate {
+            Fate::Idle => stats.add(TcpCounter::IdleTimeout, 1),
+            Fate::TooOld => stats.add(TcpCounter::MaxDownstreamConnectionDuration, 1),
+            Fate::NoCluster => stats.add(TcpCounter::DownstreamCxNoRoute, 1),
+            Fate::Unreachable | Fate::Ended | Fate::UpstreamReset | Fate::ClientReset => {}
+        }
+    }
+    record::relay(&shard, &connection, &trail, &counts);
+    match fate {
+        Fate::NoCluster | Fate::Unreachable | Fate::UpstreamReset => {
+            // This task is the connection's only owner.
+            if let Some(connection) = Rc::into_inner(connection) {
+                connection.stream.reset();
+            }
+        }
+        Fate::Ended | Fate::Idle | Fate::TooOld | Fate::ClientReset => {}
+    }
+}
+
+/// Bytes that went through.
+#[derive(Debug)]
+pub struct Counts {
+    /// From the client.
+    pub up: Cell<u64>,
+    /// To the client.
+    pub down: Cell<u64>,
+    last_activity: Cell<Instant>,
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts { up: Cell::new(0), down: Cell::new(0), last_activity: Cell::new(now()) }
+    }
+}
+
+/// How a relayed connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// No such cluster.
+    NoCluster,
+    /// No endpoint, or none that could be connected.
+    Unreachable,
+    /// Both sides ended.
+    Ended,
+    /// The upstream reset it.
+    UpstreamReset,
+    /// The client reset it.
+    ClientReset,
+    /// Nothing moved for too long.
+    Idle,
+    /// It lasted too long.
+    TooOld,
+}
+
+async fn serve(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    inflow: Inflow,
+    trail: &mut Trail,
+    counts: &Counts,
+) -> Fate {
+    let Some(proxy) = connection.tcp_proxy() else { return Fate::NoCluster };
+    let target = proxy.pick(fastrand::u64(..));
+    trail.set_cluster_name(&target.name);
+    let too_old = async {
+        match proxy.duration_max {
+            Some(max) => sleep_until(connection.opened + max).await,
+            None => std::future::pending().await,
+        }
+    };
+    let relayed = async {
+        let upstream = match connect(shard, connection, target.slot, proxy.connect_attempts_max, trail).await
+        {
+            Ok(upstream) => upstream,
+            Err(fate) => return fate,
+        };
+        counts.last_activity.set(now());
+        let idle = idle(&counts.last_activity, proxy.idle_timeout);
+        match race(both_ways(&connection.stream, inflow, &upstream.stream, counts), idle).await {
+            Either::Left(fate) => fate,
+            Either::Right(()) => Fate::Idle,
+        }
+    };
+    let fate = match race(relayed, too_old).await {
+        Either::Left(fate) => fate,
+        Either::Right(()) => Fate::TooOld,
+    };
+    match fate {
+        Fate::UpstreamReset => trail.flag(ResponseFlag::UpstreamRemoteReset),
+        Fate::TooOld => trail.flag(ResponseFlag::DurationTimeout),
+        Fate::NoCluster => trail.flag(ResponseFlag::NoClusterFound),
+        Fate::Unreachable | Fate::Ended | Fate::ClientReset | Fate::Idle => {}
+    }
+    fate
+}
+
+/// Connects to an endpoint of the cluster; other endpoints are tried as often as the proxy may.
+async fn connect(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    slot: ringsail_tables::ClusterSlot,
+    attempts_max: u32,
+    trail: &mut Trail,
+) -> Result<upstream::Connection, Fate> {
+    let mut tried: Vec<HostKey> = Vec::new();
+    loop {
+        let (state, choice, lease, options) = {
+            let tables = shard.tables.current();
+            let cluster = tables.cluster_in(slot).ok_or(Fate::NoCluster)?;
+            let state = shard.cluster(&cluster);
+            trail.cluster_stat_name.clear();
+            trail.cluster_stat_name.push_str(cluster.cluster.stat_name());
+            let destination = match &cluster.cluster.discovery {
+                Discovery::OriginalDst { port_override, .. } => connection.restored.map(|mut destination| {
+                    destination.set_port(port_override.unwrap_or(destination.port()));
+                    destination
+                }),
+                Discovery::Static
+                | Discovery::StrictDns(_)
+                | Discovery::LogicalDns(_)
+                | Discovery::Eds { .. } => None,
+            };
+            let Some(choice) = state.pick(&cluster, destination, &tried, RETRY_PICKS) else {
+                state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
+                trail.flag(ResponseFlag::NoHealthyUpstream);
+                return Err(Fate::Unreachable);
+            };
+            let lease = shard.lease(&cluster, &state, false);
+            (state, choice, lease, upstream::options(&cluster.cluster.connection))
+        };
+        trail.upstream_host = Some(choice.address.clone());
+        trail.attempts += 1;
+        if state.connections.count() >= lease.connections_max {
+            state.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
+            trail.flag(ResponseFlag::UpstreamOverflow);
+            return Err(Fate::Unreachable);
+        }
+        match upstream::open(&state, &choice, &options).await {
+            Ok(upstream) => {
+                trail.upstream_local = upstream.local_address;
+                return Ok(upstream);
+            }
+            Err(failure) => {
+                failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
+                if let Failure::ConnectFailure(error) = failure {
+                    trail.transport_failure = error.transport_failure_reason();
+                }
+                tried.push(choice.host.key);
+                if trail.attempts >= attempts_max.max(1) {
+                    state.stats.add(ClusterCounter::UpstreamCxConnectAttemptsExceeded, 1);
+                    // Compat: the order Envoy logs for TCP, also after a single attempt.
+                    trail.flag(ResponseFlag::UpstreamConnectionFailure);
+                    trail.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+                    return Err(Fate::Unreachable);
+                }
+            }
+        }
+    }
+}
+
+/// Picks that may be spent on finding an endpoint that was not tried yet.
+const RETRY_PICKS: u32 = 5;
+
+/// Ready when nothing has moved for `limit`.
+async fn idle(last_activity: &Cell<Instant>, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    loop {
+        let deadline = last_activity.get() + limit;
+        if now() >= deadline {
+            return;
+        }
+        sleep_until(deadline).await;
+    }
+}
+
+/// Copies both directions until each has ended, or either socket is reset.
+async fn both_ways(downstream: &Stream, inflow: Inflow, upstream: &Stream, counts: &Counts) -> Fate {
+    let activity = &counts.last_activity;
+    let mut up = pin!(copy(downstream, inflow, upstream, &counts.up, activity));
+    let mut down = pin!(copy(upstream, Inflow::default(), downstream, &counts.down, activity));
+    let (mut up_ended, mut down_ended) = (false, false);
+    poll_fn(|cx| {
+        if !up_ended && let Poll::Ready(result) = up.as_mut().poll(cx) {
+            match result {
+                Ok(()) => up_ended = true,
+                Err(Broken::Source) => return Poll::Ready(Fate::ClientReset),
+                Err(Broken::Sink) => return Poll::Ready(Fate::UpstreamReset),
+            }
+        }
+        if !down_ended && let Poll::Ready(result) = down.as_mut().poll(cx) {
+            match result {
+                Ok(()) => down_ended = true,
+                Err(Broken::Source) => return Poll::Ready(Fate::UpstreamReset),
+                Err(Broken::Sink) => return Poll::Ready(Fate::ClientReset),
+            }
+        }
+        if up_ended && down_ended { Poll::Ready(Fate::Ended) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Which socket of a copy is gone.
+enum Broken {
+    Source,
+    Sink,
+}
+
+/// Copies one direction until its source ends, and passes the end on.
+async fn copy(
+    source: &Stream,
+    mut inflow: Inflow,
+    sink: &Stream,
+    count: &Cell<u64>,
+    last_activity: &Cell<Instant>,
+) -> Result<(), Broken> {
+    loop {
+        if !inflow.fill(source).await.map_err(|_| Broken::Source)? {
+            // A sink that is gone says so to the other direction.
+            let _ = sink.shutdown_write();
+            return Ok(());
+        }
+        let bytes = inflow.bytes();
+        let moved = bytes.len();
+        sink.send_all(bytes).await.map_err(|_| Broken::Sink)?;
+        count.set(count.get() + moved as u64);
+        last_activity.set(now());
+        inflow.consume(moved);
+    }
+}

@@ -1,0 +1,222 @@
+//! One shard: everything its connections share, and nothing another shard sees.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ringsail_http::{RequestHead, ResponseHead};
+use ringsail_runtime::publish::Subscriber;
+use ringsail_runtime::{Either, drain, race, task, time};
+use ringsail_tables::Tables;
+use ringsail_tables::cluster::ClusterRef;
+use ringsail_tables::listener::Listener;
+use ringsail_telemetry::ShardRegistry;
+
+use crate::breaker::{self, Usage};
+use crate::connection::ServingListener;
+use crate::date::DateCache;
+use crate::limits::{DRAIN_SWEEP_INTERVAL, POOL_SWEEP_INTERVAL, SCRATCH_BYTES_KEPT_MAX, SCRATCH_KEPT_MAX};
+use crate::record::Log;
+use crate::trail::Trail;
+use crate::upstream::{ClusterState, Clusters, Lease};
+
+/// Facts about this process that requests may show.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Our own address, written to `x-forwarded-for` in place of a loopback peer.
+    pub address: IpAddr,
+    /// `%HOSTNAME%`.
+    pub hostname: String,
+}
+
+/// A shard's state. Never leaves its thread.
+pub struct Shard {
+    /// Its number, from 0.
+    pub number: u32,
+    /// How many shards there are; limits are divided among them.
+    pub count: u32,
+    /// This process.
+    pub identity: Identity,
+    /// The configuration.
+    pub tables: Subscriber<Tables>,
+    /// What is remembered of clusters.
+    pub clusters: Clusters,
+    /// Counters.
+    pub stats: ShardRegistry,
+    /// The way to the access-log writer.
+    pub log: Log,
+    /// Downstream connections, and how many this shard may have.
+    pub downstream: Usage,
+    /// See [`Shard::downstream`].
+    pub downstream_max: u32,
+    dates: RefCell<DateCache>,
+    #[expect(
+        clippy::vec_box,
+        reason = "boxes go in and out; unboxed, each exchange would copy its scratch twice"
+    )]
+    scratch: RefCell<Vec<Box<Scratch>>>,
+    connections: Cell<u64>,
+    handed_over: RefCell<Vec<Rc<ServingListener>>>,
+}
+
+/// Memory of one exchange, recycled.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The request's head.
+    pub request: RequestHead,
+    /// The response's head.
+    pub response: ResponseHead,
+    /// Bytes on their way upstream.
+    pub upstream_out: Vec<u8>,
+    /// Bytes on their way downstream.
+    pub downstream_out: Vec<u8>,
+    /// What happened.
+    pub trail: Trail,
+    /// Text in the making.
+    pub text: Vec<u8>,
+}
+
+impl Shard {
+    /// A shard before its first connection. `downstream_max` bounds the downstream connections of the process; each
+    /// shard gets its share.
+    pub fn new(
+        number: u32,
+        count: u32,
+        identity: Identity,
+        tables: Subscriber<Tables>,
+        stats: ShardRegistry,
+        log: Log,
+        downstream_max: Option<u32>,
+    ) -> Rc<Shard> {
+        Rc::new(Shard {
+            number,
+            count,
+            identity,
+            tables,
+            clusters: Clusters::default(),
+            stats,
+            log,
+            downstream: Usage::default(),
+            downstream_max: breaker::lease(downstream_max.unwrap_or(u32::MAX), number, count, 0),
+            dates: RefCell::default(),
+            scratch: RefCell::default(),
+            connections: Cell::new(0),
+            handed_over: RefCell::default(),
+        })
+    }
+
+    /// The time of day.
+    pub fn wall_clock(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// Value of the `date` header now.
+    pub fn date(&self) -> [u8; 29] {
+        let second = self.wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.dates.borrow_mut().at(second)
+    }
+
+    /// A number for a connection, unique in the process.
+    pub fn next_connection_id(&self) -> u64 {
+        let next = self.connections.get() + 1;
+        self.connections.set(next);
+        next * u64::from(self.count) + u64::from(self.number)
+    }
+
+    /// What connections share that were handed over to a listener without a socket of its own; made by `make` for each
+    /// version of it.
+    pub fn handed_over(
+        &self,
+        listener: &Arc<Listener>,
+        make: impl FnOnce() -> Rc<ServingListener>,
+    ) -> Rc<ServingListener> {
+        let mut known = self.handed_over.borrow_mut();
+        if let Some(serving) = known.iter().find(|known| Arc::ptr_eq(&known.listener, listener)) {
+            return serving.clone();
+        }
+        // The previous version of it drains.
+        known.retain(|known| {
+            let replaced = known.listener.id.slot == listener.id.slot;
+            if replaced {
+                known.begin_drain();
+            }
+            !replaced
+        });
+        let serving = make();
+        known.push(serving.clone());
+        serving
+    }
+
+    /// The state of a cluster on this shard.
+    pub fn cluster(&self, cluster: &ClusterRef<'_>) -> Rc<ClusterState> {
+        self.clusters.state(cluster.id, || self.stats.cluster(cluster.cluster.stat_name()))
+    }
+
+    /// This shard's share of a cluster's limits.
+    pub fn lease(&self, cluster: &ClusterRef<'_>, state: &ClusterState, high_priority: bool) -> Lease {
+        let breakers = if high_priority { &cluster.cluster.breakers_high } else { &cluster.cluster.breakers };
+        Lease::of(breakers, cluster.id, self.number, self.count, state.requests.count())
+    }
+
+    /// Memory for an exchange.
+    pub fn take_scratch(&self) -> Box<Scratch> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory for another exchange, unless it grew large.
+    pub fn give_back_scratch(&self, mut scratch: Box<Scratch>) {
+        let mut kept = self.scratch.borrow_mut();
+        if kept.len() < SCRATCH_KEPT_MAX && scratch.heap_bytes() <= SCRATCH_BYTES_KEPT_MAX {
+            scratch.clear();
+            kept.push(scratch);
+        }
+    }
+
+    /// Closes upstream connections that are dead or too old, for ever; once the shard drains, all idle ones, which
+    /// would only keep the process from ending.
+    pub async fn sweep_pools(self: Rc<Self>) {
+        loop {
+            if drain::draining() {
+                self.clusters
+                    .used()
+                    .iter()
+                    .flat_map(|state| state.hosts())
+                    .for_each(|host| host.close_idle());
+                time::sleep(DRAIN_SWEEP_INTERVAL).await;
+                continue;
+            }
+            if let Either::Right(()) = race(time::sleep(POOL_SWEEP_INTERVAL), drain::drain_begun()).await {
+                continue;
+            }
+            let tables = self.tables.current();
+            self.clusters.retain(|id| tables.cluster(id).is_some());
+            for state in self.clusters.used() {
+                let Some(cluster) = tables.cluster(state.id) else { continue };
+                let settings = &cluster.cluster.connection;
+                for host in state.hosts() {
+                    host.close_stale(settings.idle_timeout, settings.connection_duration_max);
+                }
+                state.forget_unused_hosts();
+            }
+            task::yield_now().await;
+        }
+    }
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.upstream_out.clear();
+        self.downstream_out.clear();
+        self.text.clear();
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.request.heap_bytes()
+            + self.response.heap_bytes()
+            + self.upstream_out.capacity()
+            + self.downstream_out.capacity()
+            + self.text.capacity()
+    }
+}

@@ -1,0 +1,200 @@
+//! What a new connection speaks, by its first bytes: for listeners whose filter chains depend on it.
+//!
+//! Compat: Envoy's TLS and HTTP inspectors, as observed: an HTTP/1.1 request line (any method) gives `http/1.1`, one of
+//! HTTP/1.0 `http/1.0`, the HTTP/2 preface `h2c`; bytes that cannot become one of these give nothing at once; a part
+//! that still can is waited for.
+
+use std::io;
+use std::time::Duration;
+
+use ringsail_runtime::net::Stream;
+use ringsail_runtime::time::timeout;
+
+use crate::inflow::Inflow;
+use crate::limits::SNIFF_BYTES_MAX;
+
+/// Which inspectors a listener runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspectors {
+    /// The TLS inspector.
+    pub tls: bool,
+    /// The HTTP inspector.
+    pub http: bool,
+}
+
+/// What the bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// No inspector runs.
+    NotLooked,
+    /// A TLS client hello.
+    Tls,
+    /// HTTP/1.0 or 0.9.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Something else, or not enough to tell.
+    Unknown,
+}
+
+impl Protocol {
+    /// The names filter chains match on.
+    pub fn application_protocols(self) -> &'static [&'static str] {
+        match self {
+            Protocol::Http10 => &["http/1.0"],
+            Protocol::Http11 => &["http/1.1"],
+            Protocol::Http2 => &["h2c"],
+            Protocol::NotLooked | Protocol::Tls | Protocol::Unknown => &[],
+        }
+    }
+}
+
+/// The result of looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sniffed {
+    /// What it is.
+    pub protocol: Protocol,
+    /// The time ran out before that was clear.
+    pub timed_out: bool,
+}
+
+/// Looks at the first bytes; they stay in `inflow`. The error means that the connection is gone.
+pub async fn sniff(
+    stream: &Stream,
+    inflow: &mut Inflow,
+    inspectors: Inspectors,
+    limit: Option<Duration>,
+) -> io::Result<Sniffed> {
+    let looking = look(stream, inflow, inspectors);
+    let result = match limit {
+        Some(limit) => match timeout(limit, looking).await {
+            Ok(result) => result?,
+            Err(_) => return Ok(Sniffed { protocol: Protocol::Unknown, timed_out: true }),
+        },
+        None => looking.await?,
+    };
+    Ok(Sniffed { protocol: result, timed_out: false })
+}
+
+async fn look(stream: &Stream, inflow: &mut Inflow, inspectors: Inspectors) -> io::Result<Protocol> {
+    loop {
+        if !inflow.extend(stream).await? {
+            // The client sends no more: what is here has to do.
+            return if inflow.is_empty() {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            } else {
+                Ok(Protocol::Unknown)
+            };
+        }
+        match recognize(inflow.bytes(), inspectors) {
+            Some(protocol) => return Ok(protocol),
+            None if inflow.bytes().len() >= SNIFF_BYTES_MAX => return Ok(Protocol::Unknown),
+            None => {}
+        }
+    }
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// `None` when more bytes are needed.
+fn recognize(bytes: &[u8], inspectors: Inspectors) -> Option<Protocol> {
+    if inspectors.tls {
+        // A TLS record of type handshake, version 3.x, that begins with a client hello.
+        let hello: [&[u8]; 6] = [&[0x16], &[0x03], &[0, 1, 2, 3, 4], &[], &[], &[0x01]];
+        let fits =
+            bytes.iter().zip(hello).all(|(byte, allowed)| allowed.is_empty() || allowed.contains(byte));
+        match (fits, bytes.len() >= hello.len()) {
+            (true, true) => return Some(Protocol::Tls),
+            (true, false) => return None,
+            (false, _) => {}
+        }
+    }
+    if inspectors.http { recognize_http(bytes) } else { Some(Protocol::Unknown) }
+}
+
+fn recognize_http(bytes: &[u8]) -> Option<Protocol> {
+    let shared = bytes.len().min(PREFACE.len());
+    if bytes[..shared] == PREFACE[..shared] {
+        return (shared == PREFACE.len()).then_some(Protocol::Http2);
+    }
+    let line_end = bytes.iter().position(|byte| *byte == b'\n');
+    let line = &bytes[..line_end.unwrap_or(bytes.len())];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|byte| *byte == b' ');
+    let method = words.next().unwrap_or_default();
+    let token = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'-' || *byte == b'_';
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().all(token) {
+        return Some(Protocol::Unknown);
+    }
+    let rest: Vec<&[u8]> = words.collect();
+    let visible = |word: &&[u8]| word.iter().all(|byte| (0x21..=0x7e).contains(byte) || *byte >= 0x80);
+    if !rest.iter().all(visible) {
+        return Some(Protocol::Unknown);
+    }
+    match (rest.as_slice(), line_end) {
+        ([_, b"HTTP/1.1"], Some(_)) => Some(Protocol::Http11),
+        ([_, b"HTTP/1.0"] | [_], Some(_)) => Some(Protocol::Http10),
+        (_, Some(_)) => Some(Protocol::Unknown),
+        // Nothing that comes after can make a request line of it.
+        ([target, version], None) if target.is_empty() || !is_part_of_version(version) => {
+            Some(Protocol::Unknown)
+        }
+        ([_, _, _, ..], None) => Some(Protocol::Unknown),
+        (_, None) => None,
+    }
+}
+
+fn is_part_of_version(word: &[u8]) -> bool {
+    let full = b"HTTP/1.";
+    let shared = word.len().min(full.len());
+    word[..shared] == full[..shared]
+}
+
+/// No registered method is longer.
+const METHOD_BYTES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Inspectors = Inspectors { tls: true, http: true };
+
+    fn verdict(bytes: &[u8]) -> Option<Protocol> {
+        recognize(bytes, BOTH)
+    }
+
+    #[test]
+    fn first_bytes_tell_the_protocol_as_envoy_does() {
+        for (bytes, protocol) in [
+            (&b"GET /x HTTP/1.1\r\n"[..], Protocol::Http11),
+            (b"PURGE /x HTTP/1.1\r\n", Protocol::Http11),
+            (b"FOO /x HTTP/1.1\r\n", Protocol::Http11),
+            (b"GET /x HTTP/1.0\r\n", Protocol::Http10),
+            (b"GET /x\r\n", Protocol::Http10),
+            (PREFACE, Protocol::Http2),
+            (b"\x16\x03\x01\x02\x00\x01", Protocol::Tls),
+            (b"\x16\x03\x01\x02\x00\x02", Protocol::Unknown),
+            (b"*1\r\n$4\r\nPING\r\n", Protocol::Unknown),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Protocol::Unknown),
+            (b"hello world\r\n", Protocol::Http10),
+            (b"\x00\x01\x02", Protocol::Unknown),
+        ] {
+            assert_eq!(verdict(bytes), Some(protocol), "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn what_may_still_become_a_request_line_is_waited_for() {
+        for bytes in [&b""[..], b"GE", b"GET /x", b"GET /x HTT", b"PRI * HTTP/2", b"\x16\x03"] {
+            assert_eq!(verdict(bytes), None, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn without_the_inspector_nothing_is_recognized() {
+        let none = Inspectors { tls: false, http: false };
+        assert_eq!(recognize(b"GET / HTTP/1.1\r\n", none), Some(Protocol::Unknown));
+    }
+}

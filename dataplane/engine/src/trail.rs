@@ -1,0 +1,94 @@
+//! What happened to one exchange or connection, collected for counters and the access log.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ringsail_runtime::net::Address;
+use ringsail_tables::cluster::Cluster;
+use ringsail_tables::route::RouteMatch;
+use ringsail_telemetry::{ResponseFlag, ResponseFlags};
+
+/// The facts, as they become known.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    /// When it began.
+    pub start: SystemTime,
+    /// Status sent to the client; 0 when no answer was started.
+    pub status: u16,
+    /// `RESPONSE_CODE_DETAILS`.
+    pub details: Cow<'static, str>,
+    /// Response flags in the order they were set.
+    pub flags: ResponseFlags,
+    /// Name of the route.
+    pub route_name: String,
+    /// Name of the cluster; empty when no route was found.
+    pub cluster_name: String,
+    /// The cluster's name in statistics.
+    pub cluster_stat_name: String,
+    /// Where the last attempt went.
+    pub upstream_host: Option<Address>,
+    /// Our end of the upstream connection.
+    pub upstream_local: Option<SocketAddr>,
+    /// Why the upstream connection failed.
+    pub transport_failure: Cow<'static, str>,
+    /// How often the request was sent upstream, or tried to.
+    pub attempts: u32,
+}
+
+impl Default for Trail {
+    fn default() -> Trail {
+        Trail {
+            start: UNIX_EPOCH,
+            status: 0,
+            details: Cow::Borrowed(""),
+            flags: ResponseFlags::new(),
+            route_name: String::new(),
+            cluster_name: String::new(),
+            cluster_stat_name: String::new(),
+            upstream_host: None,
+            upstream_local: None,
+            transport_failure: Cow::Borrowed(""),
+            attempts: 0,
+        }
+    }
+}
+
+impl Trail {
+    /// Forgets what happened and begins anew, in the same memory.
+    pub fn restart(&mut self, start: SystemTime) {
+        self.start = start;
+        self.status = 0;
+        self.details = Cow::Borrowed("");
+        self.flags = ResponseFlags::new();
+        self.route_name.clear();
+        self.cluster_name.clear();
+        self.cluster_stat_name.clear();
+        self.upstream_host = None;
+        self.upstream_local = None;
+        self.transport_failure = Cow::Borrowed("");
+        self.attempts = 0;
+    }
+
+    /// Sets a flag.
+    pub fn flag(&mut self, flag: ResponseFlag) {
+        self.flags.insert(flag);
+    }
+
+    /// A route was found.
+    pub fn set_route(&mut self, found: &RouteMatch<'_>) {
+        self.route_name.push_str(&found.route.name);
+    }
+
+    /// Its cluster was found.
+    pub fn set_cluster(&mut self, cluster: &Cluster) {
+        self.cluster_name.push_str(&cluster.name);
+        self.cluster_stat_name.push_str(cluster.stat_name());
+    }
+
+    /// A relay is meant for this cluster, whether it exists or not.
+    pub fn set_cluster_name(&mut self, name: &str) {
+        self.cluster_name.push_str(name);
+        self.cluster_stat_name.push_str(name);
+    }
+}

@@ -1,0 +1,214 @@
+//! Connections of one shard to one host: reuse an idle one, dial, or wait for one to become free.
+//!
+//! The latest used connection is taken first, so that what a quieter time does not need grows old and is closed.
+//! A connection is looked at before it is used again (one `recv` that peeks): one the server has closed meanwhile
+//! is dropped instead of costing the request a 503.
+
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use ringsail_runtime::net::{ConnectOptions, Stream};
+use ringsail_runtime::time::now;
+use ringsail_tables::cluster::ConnectionSettings;
+use ringsail_telemetry::{ClusterCounter, ClusterGauge};
+
+use super::cluster::{Choice, ClusterState, Host, Lease};
+use super::connect;
+use crate::breaker::Permit;
+use crate::failure::Failure;
+
+/// A connection to a host, counted from before it is made until it is closed.
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// Our end of it.
+    pub local_address: Option<SocketAddr>,
+    /// Requests sent on it.
+    requests: u32,
+    opened: Instant,
+    idle_since: Instant,
+    slot: Slot,
+}
+
+/// The place of a connection in the counts of its host and cluster.
+struct Slot {
+    // Weak: the host's pool holds idle connections, and they must not hold the pool.
+    cluster: Weak<ClusterState>,
+    host: Weak<Host>,
+    _permit: Permit,
+}
+
+impl Slot {
+    fn take(cluster: &Rc<ClusterState>, host: &Rc<Host>) -> Slot {
+        host.connections.set(host.connections.get() + 1);
+        cluster.stats.add(ClusterCounter::UpstreamCxTotal, 1);
+        let slot = Slot {
+            cluster: Rc::downgrade(cluster),
+            host: Rc::downgrade(host),
+            _permit: cluster.connections.take_anyway(),
+        };
+        cluster.stats.set(ClusterGauge::UpstreamCxActive, cluster.connections.count().into());
+        slot
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            cluster.stats.add(ClusterCounter::UpstreamCxDestroy, 1);
+            // The permit is given back after this.
+            let left = cluster.connections.count().saturating_sub(1);
+            cluster.stats.set(ClusterGauge::UpstreamCxActive, left.into());
+        }
+        if let Some(host) = self.host.upgrade() {
+            host.connections.set(host.connections.get() - 1);
+            host.freed.notify_one();
+        }
+    }
+}
+
+/// How long a connection may be used again.
+#[derive(Clone, Copy, Debug)]
+pub struct Reuse {
+    /// Requests; 0 means any number.
+    pub requests_max: u32,
+    /// Time since it was opened.
+    pub duration_max: Option<Duration>,
+}
+
+impl Reuse {
+    /// As a cluster's settings say.
+    pub fn of(settings: &ConnectionSettings) -> Reuse {
+        Reuse {
+            requests_max: settings.requests_per_connection_max,
+            duration_max: settings.connection_duration_max,
+        }
+    }
+}
+
+/// A connection for one request.
+pub struct Acquired {
+    /// The connection.
+    pub connection: Connection,
+    /// It has served requests before: if it turns out closed, that says nothing about the host.
+    pub reused: bool,
+}
+
+/// Gets a connection to `choice`: an idle one unless `fresh`, else a new one as far as the breakers allow, else
+/// waits for one. Dropping the future gives up the place in the queue or the dial.
+pub async fn acquire(
+    cluster: &Rc<ClusterState>,
+    choice: &Choice,
+    lease: Lease,
+    options: &ConnectOptions,
+    fresh: bool,
+) -> Result<Acquired, Failure> {
+    if !fresh && let Some(connection) = choice.host.take_idle() {
+        return Ok(Acquired { connection, reused: true });
+    }
+    let Some(_pending) = cluster.pending.take(lease.pending_max) else {
+        return Err(Failure::Overflow);
+    };
+    cluster.stats.add(ClusterCounter::UpstreamRqPendingTotal, 1);
+    let _gauge = PendingGauge::new(cluster);
+    loop {
+        // Compat: a host without any connection gets one even past the limit, or requests queued for it would
+        // never be served.
+        if choice.host.connections.get() == 0 || cluster.connections.count() < lease.connections_max {
+            let connection = open(cluster, choice, options).await?;
+            return Ok(Acquired { connection, reused: false });
+        }
+        cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
+        choice.host.freed.notified().await;
+        if let Some(connection) = choice.host.take_idle() {
+            return Ok(Acquired { connection, reused: true });
+        }
+    }
+}
+
+/// Dials a connection of its own, outside the queue: for TCP relays.
+pub async fn open(
+    cluster: &Rc<ClusterState>,
+    choice: &Choice,
+    options: &ConnectOptions,
+) -> Result<Connection, Failure> {
+    let slot = Slot::take(cluster, &choice.host);
+    let stream = connect::dial(&choice.address, options).await?;
+    let local_address = stream.local_addr().ok().and_then(|address| address.as_inet());
+    let opened = now();
+    Ok(Connection { stream, local_address, requests: 0, opened, idle_since: opened, slot })
+}
+
+impl Connection {
+    /// Counts a request about to be sent.
+    pub fn begin_request(&mut self) {
+        self.requests += 1;
+    }
+
+    /// Puts the connection back for the next request, unless its settings say that it has served long enough.
+    /// Call it only when the last answer was complete and both sides want to go on.
+    pub fn give_back(mut self, reuse: Reuse) {
+        let Some(host) = self.slot.host.upgrade() else { return };
+        let served_all = reuse.requests_max > 0 && self.requests >= reuse.requests_max;
+        let now = now();
+        let too_old = reuse.duration_max.is_some_and(|max| now - self.opened >= max);
+        // A process that drains needs it no more.
+        if served_all || too_old || ringsail_runtime::drain::draining() {
+            if let Some(cluster) = self.slot.cluster.upgrade() {
+                cluster.stats.add(ClusterCounter::UpstreamCxMaxRequests, served_all.into());
+            }
+            return;
+        }
+        self.idle_since = now;
+        host.idle.borrow_mut().push(self);
+        host.freed.notify_one();
+    }
+}
+
+impl Host {
+    /// The latest used idle connection that is still open.
+    fn take_idle(&self) -> Option<Connection> {
+        loop {
+            let connection = self.idle.borrow_mut().pop()?;
+            if connection.stream.is_idle_alive() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Closes connections that the server has closed, that were idle too long, or that are too old.
+    pub fn close_stale(&self, idle_timeout: Option<Duration>, duration_max: Option<Duration>) {
+        let now = now();
+        let fresh = |connection: &Connection| {
+            idle_timeout.is_none_or(|max| now - connection.idle_since < max)
+                && duration_max.is_none_or(|max| now - connection.opened < max)
+                && connection.stream.is_idle_alive()
+        };
+        let (kept, stale): (Vec<_>, Vec<_>) = self.idle.take().into_iter().partition(fresh);
+        *self.idle.borrow_mut() = kept;
+        drop(stale);
+    }
+
+    /// Closes all idle connections.
+    pub fn close_idle(&self) {
+        drop(self.idle.take());
+    }
+}
+
+/// Shows how many requests wait.
+struct PendingGauge<'a>(&'a ClusterState);
+
+impl<'a> PendingGauge<'a> {
+    fn new(cluster: &'a ClusterState) -> Self {
+        cluster.stats.set(ClusterGauge::UpstreamRqPendingActive, cluster.pending.count().into());
+        PendingGauge(cluster)
+    }
+}
+
+impl Drop for PendingGauge<'_> {
+    fn drop(&mut self) {
+        let left = self.0.pending.count().saturating_sub(1);
+        self.0.stats.set(ClusterGauge::UpstreamRqPendingActive, left.into());
+    }
+}

@@ -1,0 +1,50 @@
+//! A request head as the tables' lookups see it.
+
+use ringsail_http::{Fields, RequestHead};
+use ringsail_tables::Request;
+
+/// A plaintext request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a>(pub &'a RequestHead);
+
+impl Request for RequestView<'_> {
+    fn method(&self) -> &str {
+        text(self.0.method_name())
+    }
+
+    fn authority(&self) -> &str {
+        text(self.0.authority().unwrap_or_default())
+    }
+
+    fn path(&self) -> &str {
+        // CONNECT has none; its target is the authority.
+        if self.0.target_form() == ringsail_http::TargetForm::Authority { "" } else { text(self.0.path()) }
+    }
+
+    fn scheme(&self) -> &str {
+        scheme(self.0)
+    }
+
+    fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
+        nth_field(self.0.fields(), name, nth)
+    }
+}
+
+/// Envoy takes the scheme from `x-forwarded-proto`, which is set by now, when it names one.
+pub fn scheme(head: &RequestHead) -> &'static str {
+    match head.fields().get("x-forwarded-proto") {
+        Some(b"https") => "https",
+        _ => "http",
+    }
+}
+
+/// The decoder accepts visible ASCII only in these parts.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The `nth` field of a name. Unlike [`Fields::get_all`] it does not tie the result to the name.
+pub fn nth_field<'a>(fields: &'a Fields, name: &str, nth: usize) -> Option<&'a [u8]> {
+    let named = fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+    named.map(|(_, value)| value).nth(nth)
+}

@@ -1,0 +1,243 @@
+//! Clusters: how endpoints are found, chosen and connected to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::endpoint::Endpoints;
+use crate::ids::ClusterId;
+use crate::metadata::Metadata;
+use crate::strings::Str;
+
+/// A published cluster: its settings and its endpoints, which change independently.
+#[derive(Clone, Debug)]
+pub struct ClusterEntry {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its settings.
+    pub cluster: Arc<Cluster>,
+    /// Its endpoints; empty for [`Discovery::OriginalDst`].
+    pub endpoints: Arc<Endpoints>,
+}
+
+/// A cluster's settings. Source: `envoy.config.cluster.v3.Cluster`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Cluster {
+    /// Its name.
+    pub name: Str,
+    /// Name in statistics and in `%UPSTREAM_CLUSTER%`, when it differs.
+    pub alt_stat_name: Option<Str>,
+    /// How endpoints are found.
+    pub discovery: Discovery,
+    /// How an endpoint is chosen.
+    pub lb_policy: LbPolicy,
+    /// Whether locality weights count (`locality_weighted_lb_config`).
+    pub locality_weighted: bool,
+    /// Percent of healthy endpoints below which health is disregarded; 0 switches panic off. Default 50.
+    pub healthy_panic_percent: u8,
+    /// Breakers of priority DEFAULT.
+    pub breakers: Breakers,
+    /// Breakers of priority HIGH.
+    pub breakers_high: Breakers,
+    /// Settings that live in connections: when they change, pools start afresh.
+    pub connection: ConnectionSettings,
+    /// Bound of one upstream stream's life (`max_stream_duration`).
+    pub stream_duration_max: Option<Duration>,
+    /// Ejection of failing endpoints.
+    pub outlier_detection: Option<Arc<OutlierDetection>>,
+    /// Metadata.
+    pub metadata: Option<Arc<Metadata>>,
+}
+
+impl Cluster {
+    /// The name in statistics.
+    pub fn stat_name(&self) -> &str {
+        self.alt_stat_name.as_ref().unwrap_or(&self.name)
+    }
+}
+
+/// How the endpoints of a cluster are found. Source: `Cluster.DiscoveryType`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Discovery {
+    /// `load_assignment` as it stands.
+    Static,
+    /// Every address every host name of `load_assignment` resolves to.
+    StrictDns(DnsSettings),
+    /// One host name; a connection goes to its first address at that time.
+    LogicalDns(DnsSettings),
+    /// Assigned by EDS under this name.
+    Eds {
+        /// `service_name`, or the cluster's name.
+        service_name: Str,
+    },
+    /// The address the client wanted to reach.
+    OriginalDst {
+        /// Replaces the port.
+        port_override: Option<u16>,
+        /// Header that names the address instead (`use_http_header`), lower case.
+        http_header: Option<Str>,
+    },
+}
+
+/// How host names are resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DnsSettings {
+    /// Which address families.
+    pub family: DnsFamily,
+    /// Interval between resolutions. Default 5 s.
+    pub refresh_rate: Duration,
+    /// Random addition to the interval.
+    pub jitter: Duration,
+    /// Whether records' lifetimes replace the interval.
+    pub respect_ttl: bool,
+}
+
+/// Source: `Cluster.DnsLookupFamily`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum DnsFamily {
+    /// IPv6, else IPv4.
+    Auto,
+    /// IPv4.
+    V4Only,
+    /// IPv6.
+    V6Only,
+    /// IPv4, else IPv6.
+    V4Preferred,
+    /// Both.
+    All,
+}
+
+/// How an endpoint is chosen. Source: `Cluster.LbPolicy`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum LbPolicy {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The least loaded of `choices` random ones.
+    LeastRequest {
+        /// At least 2, the default.
+        choices: u32,
+    },
+    /// At random, by weight.
+    Random,
+    /// By the cluster's discovery: [`Discovery::OriginalDst`].
+    ClusterProvided,
+}
+
+/// Limits of one priority. Source: `CircuitBreakers.Thresholds`; defaults 1024, 1024, 1024, 3.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Breakers {
+    /// Most connections.
+    pub connections_max: u32,
+    /// Most requests waiting for a connection.
+    pub pending_max: u32,
+    /// Most requests in flight.
+    pub requests_max: u32,
+    /// Most retries in flight.
+    pub retries_max: u32,
+    /// Replaces `retries_max` by a share of the requests in flight.
+    pub retry_budget: Option<RetryBudget>,
+    /// Whether remaining-resource gauges are exported.
+    pub track_remaining: bool,
+}
+
+/// Source: `CircuitBreakers.Thresholds.RetryBudget`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RetryBudget {
+    /// Percent of active requests that may be retries. Default 20.
+    pub percent: f64,
+    /// Retries that are always allowed. Default 3.
+    pub min_concurrency: u32,
+}
+
+/// What a pool's connections are made of.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConnectionSettings {
+    /// Bound of the TCP handshake. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Protocol spoken upstream.
+    pub protocol: UpstreamProtocol,
+    /// Idle time after which a pooled connection is closed; `None` means never. Default 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// Longest life of a connection.
+    pub connection_duration_max: Option<Duration>,
+    /// Most requests on one connection; 0 means any number.
+    pub requests_per_connection_max: u32,
+    /// Most header fields of a response. Default 100.
+    pub response_headers_max: u32,
+    /// Whether header names are sent as they came (`header_key_format: preserve_case`).
+    pub preserve_case: bool,
+    /// Source address of connections.
+    pub bind: Option<SocketAddr>,
+    /// TCP keep-alive.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Bytes buffered per connection before reading stops. Default 1 MiB.
+    pub buffer_bytes_max: u32,
+}
+
+/// Protocol towards the upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// What the downstream connection speaks.
+    FromDownstream,
+}
+
+/// Source: `envoy.config.core.v3.TcpKeepalive`; `None` leaves the kernel's setting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpKeepalive {
+    /// Unanswered probes before the connection is dead.
+    pub probes: Option<u32>,
+    /// Idle seconds before the first probe.
+    pub time_secs: Option<u32>,
+    /// Seconds between probes.
+    pub interval_secs: Option<u32>,
+}
+
+/// Ejection of failing endpoints. Source: `envoy.config.cluster.v3.OutlierDetection`. Stored for the engine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OutlierDetection {
+    /// Consecutive 5xx answers. Default 5.
+    pub consecutive_5xx: u32,
+    /// Percent chance that it ejects. Default 100.
+    pub enforcing_consecutive_5xx: u32,
+    /// Consecutive 502, 503, 504. Default 5.
+    pub consecutive_gateway_failure: u32,
+    /// Percent chance that it ejects. Default 0.
+    pub enforcing_consecutive_gateway_failure: u32,
+    /// Consecutive failures of our own (connect, timeout), when split. Default 5.
+    pub consecutive_local_origin_failure: u32,
+    /// Percent chance that it ejects. Default 100.
+    pub enforcing_consecutive_local_origin_failure: u32,
+    /// Whether local failures are counted apart.
+    pub split_external_local_origin_errors: bool,
+    /// Time between sweeps. Default 10 s.
+    pub interval: Duration,
+    /// First ejection time; grows with each further one. Default 30 s.
+    pub base_ejection_time: Duration,
+    /// Longest ejection time. Default 300 s.
+    pub max_ejection_time: Duration,
+    /// Most percent of endpoints ejected at a time. Default 10.
+    pub max_ejection_percent: u32,
+    /// Percent chance that success-rate statistics eject. Default 100.
+    pub enforcing_success_rate: u32,
+    /// Hosts needed for success-rate statistics. Default 5.
+    pub success_rate_minimum_hosts: u32,
+    /// Requests a host needs in an interval to take part. Default 100.
+    pub success_rate_request_volume: u32,
+    /// Standard deviations below the mean, times 1000. Default 1900.
+    pub success_rate_stdev_factor: u32,
+}
+
+/// A published cluster looked up in one version.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterRef<'t> {
+    /// Its id, for pools, counters and in-flight counts.
+    pub id: ClusterId,
+    /// Its settings.
+    pub cluster: &'t Arc<Cluster>,
+    /// Its endpoints.
+    pub endpoints: &'t Arc<Endpoints>,
+}

@@ -1,0 +1,376 @@
+//! Clusters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringsail_xds::envoy::config::cluster::v3 as pb;
+use ringsail_xds::envoy::config::core::v3 as core;
+use ringsail_xds::envoy::extensions::upstreams::http::v3 as http;
+
+use super::context::Context;
+use super::endpoint::{Assignment, assignment};
+use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
+use super::listener::{BUFFER_BYTES_DEFAULT, plaintext};
+use super::metadata::metadata;
+use super::value::{duration, holds, percent, port, source_address, timeout, unpack};
+use crate::cluster::{
+    Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, LbPolicy, OutlierDetection,
+    RetryBudget, TcpKeepalive, UpstreamProtocol,
+};
+
+/// Source: `Cluster.connect_timeout`.
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Source: `Cluster.dns_refresh_rate`.
+const DNS_REFRESH_DEFAULT: Duration = Duration::from_secs(5);
+/// Source: `CommonLbConfig.healthy_panic_threshold`.
+const PANIC_PERCENT_DEFAULT: u8 = 50;
+/// Source: `LeastRequestLbConfig.choice_count`.
+const LEAST_REQUEST_CHOICES_DEFAULT: u32 = 2;
+
+/// A cluster with the assignment it brings along, if any.
+pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Cluster, Option<Assignment>)> {
+    if let Some(socket) = &value.transport_socket {
+        plaintext(cx, socket)?;
+    }
+    cx.each("transport_socket_matches", &value.transport_socket_matches, |cx, candidate| {
+        candidate.transport_socket.as_ref().and_then(|socket| plaintext(cx, socket))
+    });
+    let (discovery, assignment) = discovery(cx, value)?;
+    let options = http_options(cx, value)?;
+    let common_lb = value.common_lb_config.clone().unwrap_or_default();
+    let (breakers, breakers_high) = breakers(cx, value.circuit_breakers.as_ref());
+    if value.outlier_detection.is_some() {
+        // Refusing the cluster would take a service away for a policy that only trims it.
+        cx.report.warn_at("outlier_detection", "no endpoint is ejected: outlier detection is not built yet");
+    }
+    let cluster = Cluster {
+        name: cx.intern(&value.name),
+        alt_stat_name: cx.intern_set(&value.alt_stat_name),
+        lb_policy: lb_policy(cx, value, &discovery)?,
+        discovery,
+        locality_weighted: matches!(
+            common_lb.locality_config_specifier,
+            Some(pb::cluster::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(_))
+        ),
+        healthy_panic_percent: match &common_lb.healthy_panic_threshold {
+            Some(threshold) => percent(cx, "common_lb_config.healthy_panic_threshold", threshold.value)?,
+            None => PANIC_PERCENT_DEFAULT,
+        },
+        breakers,
+        breakers_high,
+        connection: connection(cx, value, &options)?,
+        stream_duration_max: timeout(
+            cx,
+            "common_http_protocol_options.max_stream_duration",
+            &options.common.max_stream_duration,
+            None,
+        ),
+        outlier_detection: value
+            .outlier_detection
+            .as_ref()
+            .map(|value| Arc::new(cx.at("outlier_detection", |cx| outlier_detection(cx, value)))),
+        metadata: metadata(cx, value.metadata.as_ref()),
+    };
+    Some((cluster, assignment))
+}
+
+fn discovery(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Discovery, Option<Assignment>)> {
+    use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
+    let kind = match &value.cluster_discovery_type {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => match DiscoveryType::try_from(*kind) {
+            Ok(kind) => kind,
+            Err(_) => return cx.refuse("type", "is not known"),
+        },
+        Some(ClusterDiscoveryType::ClusterType(_)) => {
+            return cx.refuse("cluster_type", "custom cluster types are not supported");
+        }
+    };
+    let inline = value.load_assignment.as_ref();
+    match kind {
+        DiscoveryType::Static => {
+            // Compat: without one the cluster has no hosts, which is how istiod writes `BlackHoleCluster`.
+            let none = Default::default();
+            let value = inline.unwrap_or(&none);
+            Some((Discovery::Static, Some(cx.at("load_assignment", |cx| assignment(cx, value, false)))))
+        }
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+            let Some(inline) = inline else { return cx.refuse("load_assignment", "is not set") };
+            let hosts = cx.at("load_assignment", |cx| assignment(cx, inline, true));
+            let settings = dns_settings(cx, value)?;
+            if kind == DiscoveryType::StrictDns {
+                return Some((Discovery::StrictDns(settings), Some(hosts)));
+            }
+            let count: usize = hosts.localities.iter().map(|locality| locality.hosts.len()).sum();
+            if count != 1 && !cx.report.is_refused() {
+                return cx.refuse("load_assignment", "LOGICAL_DNS needs exactly one endpoint");
+            }
+            Some((Discovery::LogicalDns(settings), Some(hosts)))
+        }
+        DiscoveryType::Eds => {
+            if inline.is_some() {
+                return cx.refuse("load_assignment", "excludes type EDS");
+            }
+            let Some(eds) = &value.eds_cluster_config else {
+                return cx.refuse("eds_cluster_config", "is not set");
+            };
+            let name = if eds.service_name.is_empty() { &value.name } else { &eds.service_name };
+            Some((Discovery::Eds { service_name: cx.intern(name) }, None))
+        }
+        DiscoveryType::OriginalDst => {
+            if inline.is_some() {
+                return cx.refuse("load_assignment", "excludes type ORIGINAL_DST");
+            }
+            let (port_override, http_header) =
+                cx.at("original_dst_lb_config", |cx| original_dst(cx, value))?;
+            Some((Discovery::OriginalDst { port_override, http_header }, None))
+        }
+    }
+}
+
+fn original_dst(
+    cx: &mut Context<'_>,
+    value: &pb::Cluster,
+) -> Option<(Option<u16>, Option<crate::strings::Str>)> {
+    use pb::cluster::LbConfig;
+    let Some(LbConfig::OriginalDstLbConfig(config)) = &value.lb_config else { return Some((None, None)) };
+    let port_override = match config.upstream_port_override {
+        Some(number) => Some(port(cx, "upstream_port_override", number)?),
+        None => None,
+    };
+    let http_header = config.use_http_header.then(|| match config.http_header_name.as_str() {
+        // Source: `OriginalDstLbConfig.http_header_name`.
+        "" => cx.intern("x-envoy-original-dst-host"),
+        name => cx.intern_lower(name),
+    });
+    Some((port_override, http_header))
+}
+
+fn dns_settings(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<DnsSettings> {
+    use pb::cluster::DnsLookupFamily;
+    let family = match DnsLookupFamily::try_from(value.dns_lookup_family) {
+        Ok(DnsLookupFamily::Auto) => DnsFamily::Auto,
+        Ok(DnsLookupFamily::V4Only) => DnsFamily::V4Only,
+        Ok(DnsLookupFamily::V6Only) => DnsFamily::V6Only,
+        Ok(DnsLookupFamily::V4Preferred) => DnsFamily::V4Preferred,
+        Ok(DnsLookupFamily::All) => DnsFamily::All,
+        Err(_) => return cx.refuse("dns_lookup_family", "is not known"),
+    };
+    let refresh_rate = timeout(cx, "dns_refresh_rate", &value.dns_refresh_rate, Some(DNS_REFRESH_DEFAULT));
+    let Some(refresh_rate) = refresh_rate else { return cx.refuse("dns_refresh_rate", "is zero") };
+    Some(DnsSettings {
+        family,
+        refresh_rate,
+        jitter: duration(cx, "dns_jitter", &value.dns_jitter).unwrap_or_default(),
+        respect_ttl: value.respect_dns_ttl,
+    })
+}
+
+fn lb_policy(cx: &mut Context<'_>, value: &pb::Cluster, discovery: &Discovery) -> Option<LbPolicy> {
+    use pb::cluster::{LbConfig, LbPolicy as Wire};
+    let original_dst = matches!(discovery, Discovery::OriginalDst { .. });
+    let policy = match Wire::try_from(value.lb_policy) {
+        Ok(Wire::RoundRobin) => LbPolicy::RoundRobin,
+        Ok(Wire::LeastRequest) => {
+            let choices = match &value.lb_config {
+                Some(LbConfig::LeastRequestLbConfig(config)) => config.choice_count,
+                _ => None,
+            };
+            let choices = choices.unwrap_or(LEAST_REQUEST_CHOICES_DEFAULT);
+            if choices < 2 {
+                return cx.refuse("least_request_lb_config.choice_count", "is below 2");
+            }
+            LbPolicy::LeastRequest { choices }
+        }
+        Ok(Wire::Random) => LbPolicy::Random,
+        Ok(Wire::ClusterProvided) if original_dst => LbPolicy::ClusterProvided,
+        Ok(Wire::ClusterProvided) => {
+            return cx.refuse("lb_policy", "CLUSTER_PROVIDED belongs to ORIGINAL_DST clusters");
+        }
+        Ok(Wire::RingHash | Wire::Maglev) => {
+            return cx.refuse("lb_policy", "consistent hashing (RING_HASH, MAGLEV) is not supported");
+        }
+        Ok(Wire::LoadBalancingPolicyConfig) => {
+            return cx.refuse("lb_policy", "load-balancing policy extensions are not supported");
+        }
+        Err(_) => return cx.refuse("lb_policy", "is not known"),
+    };
+    if original_dst && policy != LbPolicy::ClusterProvided {
+        return cx.refuse("lb_policy", "ORIGINAL_DST clusters need CLUSTER_PROVIDED");
+    }
+    Some(policy)
+}
+
+/// HTTP settings from the extension, or from the older fields of the cluster itself.
+#[derive(Default)]
+struct HttpOptions {
+    common: core::HttpProtocolOptions,
+    http1: core::Http1ProtocolOptions,
+    protocol: Option<UpstreamProtocol>,
+}
+
+fn http_options(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<HttpOptions> {
+    let extension = value
+        .typed_extension_protocol_options
+        .iter()
+        .find(|(_, any)| holds::<http::HttpProtocolOptions>(any));
+    let Some((name, any)) = extension else {
+        let old = if value.http2_protocol_options.is_some() {
+            warn_http2(cx, "http2_protocol_options");
+            Some(UpstreamProtocol::Http2)
+        } else {
+            None
+        };
+        let by_downstream =
+            value.protocol_selection == pb::cluster::ClusterProtocolSelection::UseDownstreamProtocol as i32;
+        return Some(HttpOptions {
+            common: value.common_http_protocol_options.unwrap_or_default(),
+            http1: value.http_protocol_options.clone().unwrap_or_default(),
+            protocol: if by_downstream { Some(UpstreamProtocol::FromDownstream) } else { old },
+        });
+    };
+    let mark = cx.report.enter(format_args!("typed_extension_protocol_options[{name:?}]"));
+    let options = unpack::<http::HttpProtocolOptions>(cx, any).and_then(|value| extension_options(cx, value));
+    cx.report.leave(mark);
+    options
+}
+
+fn extension_options(cx: &mut Context<'_>, value: http::HttpProtocolOptions) -> Option<HttpOptions> {
+    use http::http_protocol_options::UpstreamProtocolOptions;
+    use http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    let (protocol, http1) = match value.upstream_protocol_options {
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
+            Some(ProtocolConfig::HttpProtocolOptions(http1)) => (UpstreamProtocol::Http1, Some(http1)),
+            Some(ProtocolConfig::Http2ProtocolOptions(_)) => {
+                warn_http2(cx, "explicit_http_config.http2_protocol_options");
+                (UpstreamProtocol::Http2, None)
+            }
+            Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                return cx.refuse("explicit_http_config", "HTTP/3 is not supported");
+            }
+            None => return cx.refuse("explicit_http_config", "names no protocol"),
+        },
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
+            (UpstreamProtocol::FromDownstream, config.http_protocol_options)
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => {
+            return cx.refuse("auto_config", "protocols cannot be negotiated without TLS");
+        }
+        None => {
+            return cx
+                .refuse("", "names no protocol (explicit_http_config or use_downstream_protocol_config)");
+        }
+    };
+    Some(HttpOptions {
+        common: value.common_http_protocol_options.unwrap_or_default(),
+        http1: http1.unwrap_or_default(),
+        protocol: Some(protocol),
+    })
+}
+
+fn warn_http2(cx: &mut Context<'_>, field: &str) {
+    cx.report.warn_at(field, "HTTP/2 is not spoken yet; HTTP requests to this cluster are answered 503");
+}
+
+fn connection(
+    cx: &mut Context<'_>,
+    value: &pb::Cluster,
+    options: &HttpOptions,
+) -> Option<ConnectionSettings> {
+    let connect_timeout =
+        timeout(cx, "connect_timeout", &value.connect_timeout, Some(CONNECT_TIMEOUT_DEFAULT));
+    let Some(connect_timeout) = connect_timeout else { return cx.refuse("connect_timeout", "is zero") };
+    let bind = match value.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref()) {
+        Some(source) => {
+            Some(cx.at("upstream_bind_config", |cx| source_address(cx, "source_address", source))?)
+        }
+        None => None,
+    };
+    let common = &options.common;
+    Some(ConnectionSettings {
+        connect_timeout,
+        protocol: options.protocol.unwrap_or(UpstreamProtocol::Http1),
+        idle_timeout: timeout(
+            cx,
+            "common_http_protocol_options.idle_timeout",
+            &common.idle_timeout,
+            Some(IDLE_TIMEOUT_DEFAULT),
+        ),
+        connection_duration_max: timeout(
+            cx,
+            "common_http_protocol_options.max_connection_duration",
+            &common.max_connection_duration,
+            None,
+        ),
+        requests_per_connection_max: common
+            .max_requests_per_connection
+            .or(value.max_requests_per_connection)
+            .unwrap_or(0),
+        response_headers_max: common.max_headers_count.unwrap_or(HEADERS_MAX_DEFAULT),
+        preserve_case: preserve_case(cx, &options.http1),
+        bind,
+        tcp_keepalive: value.upstream_connection_options.as_ref().and_then(|options| {
+            options.tcp_keepalive.as_ref().map(|keepalive| TcpKeepalive {
+                probes: keepalive.keepalive_probes,
+                time_secs: keepalive.keepalive_time,
+                interval_secs: keepalive.keepalive_interval,
+            })
+        }),
+        buffer_bytes_max: value.per_connection_buffer_limit_bytes.unwrap_or(BUFFER_BYTES_DEFAULT),
+    })
+}
+
+/// Breakers of the default and the high priority. Of several thresholds for one priority the first counts, as in Envoy.
+fn breakers(cx: &mut Context<'_>, value: Option<&pb::CircuitBreakers>) -> (Breakers, Breakers) {
+    let mut of = |priority: core::RoutingPriority| {
+        let threshold = value.and_then(|value| {
+            value.thresholds.iter().find(|threshold| threshold.priority == priority as i32)
+        });
+        let retry_budget = threshold.and_then(|threshold| threshold.retry_budget.as_ref()).map(|budget| {
+            let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
+            if !(0.0..=100.0).contains(&percent) {
+                cx.report.refuse_at(
+                    "circuit_breakers.thresholds.retry_budget.budget_percent",
+                    format_args!("{percent} is no percentage"),
+                );
+            }
+            RetryBudget { percent, min_concurrency: budget.min_retry_concurrency.unwrap_or(3) }
+        });
+        Breakers {
+            connections_max: threshold.and_then(|t| t.max_connections).unwrap_or(1024),
+            pending_max: threshold.and_then(|t| t.max_pending_requests).unwrap_or(1024),
+            requests_max: threshold.and_then(|t| t.max_requests).unwrap_or(1024),
+            retries_max: threshold.and_then(|t| t.max_retries).unwrap_or(3),
+            retry_budget,
+            track_remaining: threshold.is_some_and(|t| t.track_remaining),
+        }
+    };
+    (of(core::RoutingPriority::Default), of(core::RoutingPriority::High))
+}
+
+/// Defaults: the field documentation of `OutlierDetection`.
+fn outlier_detection(cx: &mut Context<'_>, value: &pb::OutlierDetection) -> OutlierDetection {
+    let seconds = Duration::from_secs;
+    let base_ejection_time =
+        duration(cx, "base_ejection_time", &value.base_ejection_time).unwrap_or(seconds(30));
+    OutlierDetection {
+        consecutive_5xx: value.consecutive_5xx.unwrap_or(5),
+        enforcing_consecutive_5xx: value.enforcing_consecutive_5xx.unwrap_or(100),
+        consecutive_gateway_failure: value.consecutive_gateway_failure.unwrap_or(5),
+        enforcing_consecutive_gateway_failure: value.enforcing_consecutive_gateway_failure.unwrap_or(0),
+        consecutive_local_origin_failure: value.consecutive_local_origin_failure.unwrap_or(5),
+        enforcing_consecutive_local_origin_failure: value
+            .enforcing_consecutive_local_origin_failure
+            .unwrap_or(100),
+        split_external_local_origin_errors: value.split_external_local_origin_errors,
+        interval: duration(cx, "interval", &value.interval).unwrap_or(seconds(10)),
+        base_ejection_time,
+        max_ejection_time: duration(cx, "max_ejection_time", &value.max_ejection_time)
+            .unwrap_or(base_ejection_time.max(seconds(300))),
+        max_ejection_percent: value.max_ejection_percent.unwrap_or(10),
+        enforcing_success_rate: value.enforcing_success_rate.unwrap_or(100),
+        success_rate_minimum_hosts: value.success_rate_minimum_hosts.unwrap_or(5),
+        success_rate_request_volume: value.success_rate_request_volume.unwrap_or(100),
+        success_rate_stdev_factor: value.success_rate_stdev_factor.unwrap_or(1900),
+    }
+}

@@ -1,0 +1,179 @@
+//! Retry policies and per-route filter settings.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost_types::Any;
+use ringsail_xds::envoy::config::route::v3 as pb;
+use ringsail_xds::envoy::extensions::filters::common::fault::v3 as fault_common;
+use ringsail_xds::envoy::extensions::filters::http::cors::v3 as cors;
+use ringsail_xds::envoy::extensions::filters::http::fault::v3 as fault;
+use ringsail_xds::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+
+use super::context::Context;
+use super::matcher::{header_match, string_match};
+use super::value::{duration, fraction, holds, runtime_fraction, timeout, unpack};
+use crate::fraction::Fraction;
+use crate::policy::{AbortStatus, CorsPolicy, Fault, FaultAbort, FaultDelay, RetryOn, RetryPolicy};
+use crate::route::{FilterOverrides, Override};
+
+/// Source: `RetryPolicy.retry_back_off` ("defaults to 25ms" by the router's documentation).
+const BACK_OFF_BASE_DEFAULT: Duration = Duration::from_millis(25);
+
+/// Source: `RetryBackOff.max_interval`.
+const BACK_OFF_MAX_FACTOR: u32 = 10;
+
+pub(super) fn retry_policy(cx: &mut Context<'_>, value: &pb::RetryPolicy) -> Option<Arc<RetryPolicy>> {
+    let mut on = RetryOn::NONE;
+    for word in value.retry_on.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match RetryOn::from_word(word) {
+            Some(condition) => on = on.with(condition),
+            // Compat: Envoy disregards words it does not know; here somebody is told.
+            None => cx.report.warn_at("retry_on", format_args!("{word:?} is not known and has no effect")),
+        }
+    }
+    let back_off = value.retry_back_off.as_ref();
+    let (base, max) = cx.at("retry_back_off", |cx| {
+        let base = back_off.and_then(|value| timeout(cx, "base_interval", &value.base_interval, None));
+        (base, back_off.and_then(|value| duration(cx, "max_interval", &value.max_interval)))
+    });
+    let back_off_base = base.unwrap_or(BACK_OFF_BASE_DEFAULT);
+    let back_off_max = max.unwrap_or(back_off_base * BACK_OFF_MAX_FACTOR);
+    if back_off_max < back_off_base {
+        return cx.refuse("retry_back_off.max_interval", "is shorter than base_interval");
+    }
+    let predicates = cx.each("retry_host_predicate", &value.retry_host_predicate, host_predicate);
+    Some(Arc::new(RetryPolicy {
+        on,
+        retries_max: value.num_retries.unwrap_or(1),
+        per_try_timeout: timeout(cx, "per_try_timeout", &value.per_try_timeout, None),
+        per_try_idle_timeout: timeout(cx, "per_try_idle_timeout", &value.per_try_idle_timeout, None),
+        status_codes: cx.each("retriable_status_codes", &value.retriable_status_codes, |cx, code| {
+            match u16::try_from(*code) {
+                Ok(code) => Some(code),
+                Err(_) => cx.refuse("", format_args!("{code} is no status code")),
+            }
+        }),
+        headers: cx.each("retriable_headers", &value.retriable_headers, header_match),
+        request_headers: cx.each("retriable_request_headers", &value.retriable_request_headers, header_match),
+        back_off_base,
+        back_off_max,
+        avoid_previous_hosts: !predicates.is_empty(),
+        host_selection_attempts_max: u32::try_from(value.host_selection_retry_max_attempts)
+            .ok()
+            .filter(|attempts| *attempts > 0)
+            .unwrap_or(1),
+    }))
+}
+
+fn host_predicate(cx: &mut Context<'_>, value: &pb::retry_policy::RetryHostPredicate) -> Option<()> {
+    use pb::retry_policy::retry_host_predicate::ConfigType;
+    let known = match &value.config_type {
+        Some(ConfigType::TypedConfig(any)) => holds::<PreviousHostsPredicate>(any),
+        None => value.name == "envoy.retry_host_predicates.previous_hosts",
+    };
+    if !known {
+        return cx.refuse("", format_args!("host predicate {:?} is not supported", value.name));
+    }
+    Some(())
+}
+
+/// Settings of filters on a virtual host, route or weighted cluster.
+pub(super) fn filter_overrides(
+    cx: &mut Context<'_>,
+    configs: &BTreeMap<String, Any>,
+) -> Option<Box<FilterOverrides>> {
+    let mut overrides = FilterOverrides::default();
+    for (name, any) in configs {
+        let mark = cx.report.enter(format_args!("typed_per_filter_config[{name:?}]"));
+        if holds::<fault::HttpFault>(any) {
+            let settings = unpack(cx, any).and_then(|value| fault_settings(cx, &value));
+            overrides.fault = settings.map_or(Override::Disabled, Override::Set);
+        } else if holds::<cors::CorsPolicy>(any) {
+            let settings = unpack(cx, any).and_then(|value| cors_policy(cx, &value));
+            overrides.cors = settings.map_or(Override::Disabled, Override::Set);
+        }
+        cx.report.leave(mark);
+    }
+    (!configs.is_empty()).then(|| Box::new(overrides))
+}
+
+/// `None` when the settings inject nothing.
+pub(super) fn fault_settings(cx: &mut Context<'_>, value: &fault::HttpFault) -> Option<Arc<Fault>> {
+    let delay = match &value.delay {
+        Some(value) => cx.at("delay", |cx| fault_delay(cx, value)),
+        None => None,
+    };
+    let abort = match &value.abort {
+        Some(value) => cx.at("abort", |cx| fault_abort(cx, value)),
+        None => None,
+    };
+    if delay.is_none() && abort.is_none() {
+        return None;
+    }
+    Some(Arc::new(Fault {
+        delay,
+        abort,
+        headers: cx.each("headers", &value.headers, header_match),
+        upstream_cluster: cx.intern(&value.upstream_cluster),
+        downstream_nodes: value.downstream_nodes.iter().map(|node| cx.intern(node)).collect(),
+        active_faults_max: value.max_active_faults,
+    }))
+}
+
+fn fault_delay(cx: &mut Context<'_>, value: &fault_common::FaultDelay) -> Option<FaultDelay> {
+    use fault_common::fault_delay::FaultDelaySecifier;
+    let delay = match &value.fault_delay_secifier {
+        Some(FaultDelaySecifier::FixedDelay(delay)) => duration(cx, "fixed_delay", &Some(*delay))?,
+        Some(FaultDelaySecifier::HeaderDelay(_)) => {
+            return cx.refuse("header_delay", "faults asked for by headers are not supported");
+        }
+        None => return cx.refuse("fixed_delay", "is not set"),
+    };
+    Some(FaultDelay { duration: delay, share: share(cx, value.percentage.as_ref())? })
+}
+
+fn fault_abort(cx: &mut Context<'_>, value: &fault::FaultAbort) -> Option<FaultAbort> {
+    use fault::fault_abort::ErrorType;
+    let status = match &value.error_type {
+        Some(ErrorType::HttpStatus(status)) => match u16::try_from(*status) {
+            Ok(status) if (200..600).contains(&status) => AbortStatus::Http(status),
+            Ok(_) | Err(_) => return cx.refuse("http_status", format_args!("{status} is not in 200..600")),
+        },
+        Some(ErrorType::GrpcStatus(status)) => AbortStatus::Grpc(*status),
+        Some(ErrorType::HeaderAbort(_)) => {
+            return cx.refuse("header_abort", "faults asked for by headers are not supported");
+        }
+        None => return cx.refuse("", "names no status"),
+    };
+    Some(FaultAbort { status, share: share(cx, value.percentage.as_ref())? })
+}
+
+fn share(
+    cx: &mut Context<'_>,
+    value: Option<&ringsail_xds::envoy::r#type::v3::FractionalPercent>,
+) -> Option<Fraction> {
+    match value {
+        Some(value) => fraction(cx, "percentage", value),
+        None => Some(Fraction { numerator: 0, denominator: 100 }),
+    }
+}
+
+fn cors_policy(cx: &mut Context<'_>, value: &cors::CorsPolicy) -> Option<Arc<CorsPolicy>> {
+    let enabled = match &value.filter_enabled {
+        Some(value) => runtime_fraction(cx, "filter_enabled", value)?,
+        None => Fraction::ALL,
+    };
+    Some(Arc::new(CorsPolicy {
+        allow_origins: cx.each("allow_origin_string_match", &value.allow_origin_string_match, string_match),
+        allow_methods: cx.intern(&value.allow_methods),
+        allow_headers: cx.intern(&value.allow_headers),
+        expose_headers: cx.intern(&value.expose_headers),
+        max_age: cx.intern(&value.max_age),
+        allow_credentials: value.allow_credentials.unwrap_or(false),
+        allow_private_network_access: value.allow_private_network_access.unwrap_or(false),
+        forward_not_matching_preflights: value.forward_not_matching_preflights.unwrap_or(true),
+        enabled,
+    }))
+}

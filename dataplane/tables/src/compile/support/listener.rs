@@ -1,0 +1,238 @@
+//! Fields of listeners, their filters and filter chains.
+
+use super::Rule::*;
+use super::common::{ACCESS_LOG, ADDRESS, CIDR_RANGE, INT32_RANGE, METADATA, TRANSPORT_SOCKET};
+use super::http::HTTP_CONNECTION_MANAGER;
+use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
+
+pub(super) static LISTENER_FILTERS: AnyTypes = AnyTypes(&[
+    ("envoy.extensions.filters.listener.original_dst.v3.OriginalDst", AnyRule::Message(&ORIGINAL_DST)),
+    ("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", AnyRule::Message(&TLS_INSPECTOR)),
+    ("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", AnyRule::Message(&HTTP_INSPECTOR)),
+]);
+
+pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        AnyRule::Message(&HTTP_CONNECTION_MANAGER),
+    ),
+    ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", AnyRule::Message(&TCP_PROXY)),
+    (
+        "envoy.tcp.metadataexchange.config.MetadataExchange",
+        AnyRule::Ignored("peer metadata is exchanged on mutual TLS only, which is refused"),
+    ),
+    (
+        "stats.PluginConfig",
+        AnyRule::Ignored("Istio's metrics are not produced yet; traffic is the same without them"),
+    ),
+    (
+        "envoy.extensions.filters.network.rbac.v3.RBAC",
+        AnyRule::Refused("authorization is not enforced yet, so it is not accepted either"),
+    ),
+    (
+        "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+        AnyRule::Refused("external authorization is not enforced yet, so it is not accepted either"),
+    ),
+]);
+
+pub(super) static LISTENER: Message = Message {
+    name: "envoy.config.listener.v3.Listener",
+    fields: &[
+        row(1, "name", Supported),
+        row(2, "address", Message(&ADDRESS)),
+        row(3, "filter_chains", Repeated(&FILTER_CHAIN)),
+        row(4, "use_original_dst", Supported),
+        row(5, "per_connection_buffer_limit_bytes", Supported),
+        row(6, "metadata", Message(&METADATA)),
+        row(7, "deprecated_v1", Message(&DEPRECATED_V1)),
+        row(8, "drain_type", Ignored("changes when an old listener is closed, not what it does")),
+        row(9, "listener_filters", Repeated(&LISTENER_FILTER)),
+        row(10, "transparent", Supported),
+        row(11, "freebind", Supported),
+        row(12, "tcp_fast_open_queue_length", Ignored("TCP options of accepted sockets are the kernel's")),
+        row(13, "socket_options", Refused("raw socket options are not supported")),
+        row(15, "listener_filters_timeout", Supported),
+        row(16, "traffic_direction", Supported),
+        row(17, "continue_on_listener_filters_timeout", Supported),
+        row(18, "udp_listener_config", Refused("UDP and QUIC listeners are not supported")),
+        row(19, "api_listener", Refused("API listeners are not supported")),
+        row(20, "connection_balance_config", Ignored("a hint; every shard accepts from its own socket")),
+        row(21, "reuse_port", Ignored("a hint; every shard accepts from its own socket")),
+        row(22, "access_log", Repeated(&ACCESS_LOG)),
+        row(24, "tcp_backlog_size", Supported),
+        row(25, "default_filter_chain", Message(&FILTER_CHAIN)),
+        row(26, "bind_to_port", Supported),
+        row(27, "internal_listener", Refused("internal listeners are not supported")),
+        row(28, "stat_prefix", Supported),
+        row(29, "enable_reuse_port", Ignored("a hint; every shard accepts from its own socket")),
+        row(30, "enable_mptcp", Ignored("TCP options of accepted sockets are the kernel's")),
+        row(
+            31,
+            "ignore_global_conn_limit",
+            Ignored("there is no process-wide connection limit to be exempt from"),
+        ),
+        row(32, "filter_chain_matcher", Refused("filter chains are matched by filter_chain_match only")),
+        row(33, "additional_addresses", Repeated(&ADDITIONAL_ADDRESS)),
+        row(
+            34,
+            "max_connections_to_accept_per_socket_event",
+            Ignored("a hint; every shard accepts from its own socket"),
+        ),
+        row(
+            35,
+            "bypass_overload_manager",
+            Ignored("there is no process-wide connection limit to be exempt from"),
+        ),
+        row(36, "fcds_config", Refused("filter chains are matched by filter_chain_match only")),
+        row(37, "tcp_keepalive", Ignored("TCP options of accepted sockets are the kernel's")),
+        row(
+            38,
+            "per_connection_buffer_high_watermark_timeout",
+            Ignored("memory watermark timer; buffers are bounded"),
+        ),
+        row(39, "stats_matcher", Ignored("statistics are not filtered per listener")),
+    ],
+};
+
+pub(super) static DEPRECATED_V1: Message = Message {
+    name: "envoy.config.listener.v3.Listener.DeprecatedV1",
+    fields: &[row(1, "bind_to_port", Supported)],
+};
+
+pub(super) static ADDITIONAL_ADDRESS: Message = Message {
+    name: "envoy.config.listener.v3.AdditionalAddress",
+    fields: &[
+        row(1, "address", Message(&ADDRESS)),
+        row(2, "socket_options", Refused("raw socket options are not supported")),
+        row(3, "tcp_keepalive", Ignored("TCP options of accepted sockets are the kernel's")),
+    ],
+};
+
+pub(super) static LISTENER_FILTER: Message = Message {
+    name: "envoy.config.listener.v3.ListenerFilter",
+    fields: &[
+        row(1, "name", Ignored("the type of typed_config decides")),
+        row(3, "typed_config", Any(&LISTENER_FILTERS)),
+        row(4, "filter_disabled", Message(&PORT_PREDICATE)),
+        row(5, "config_discovery", Refused("extension config discovery is not supported")),
+    ],
+};
+
+pub(super) static PORT_PREDICATE: Message = Message {
+    name: "envoy.config.listener.v3.ListenerFilterChainMatchPredicate",
+    fields: &[
+        row(1, "or_match", Message(&PORT_PREDICATE_SET)),
+        row(2, "and_match", Message(&PORT_PREDICATE_SET)),
+        row(3, "not_match", Message(&PORT_PREDICATE)),
+        row(4, "any_match", Supported),
+        row(5, "destination_port_range", Message(&INT32_RANGE)),
+    ],
+};
+
+pub(super) static PORT_PREDICATE_SET: Message = Message {
+    name: "envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet",
+    fields: &[row(1, "rules", Repeated(&PORT_PREDICATE))],
+};
+
+pub(super) static ORIGINAL_DST: Message =
+    Message { name: "envoy.extensions.filters.listener.original_dst.v3.OriginalDst", fields: &[] };
+
+pub(super) static TLS_INSPECTOR: Message = Message {
+    name: "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    fields: &[
+        row(1, "enable_ja3_fingerprinting", Ignored("fingerprints are read by nothing that is supported")),
+        row(2, "initial_read_buffer_size", Ignored("a size hint")),
+        row(3, "enable_ja4_fingerprinting", Ignored("fingerprints are read by nothing that is supported")),
+        row(4, "close_connection_on_client_hello_parsing_errors", Refused("not supported")),
+        row(5, "max_client_hello_size", Ignored("a size hint")),
+    ],
+};
+
+pub(super) static HTTP_INSPECTOR: Message =
+    Message { name: "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", fields: &[] };
+
+pub(super) static FILTER_CHAIN: Message = Message {
+    name: "envoy.config.listener.v3.FilterChain",
+    fields: &[
+        row(1, "filter_chain_match", Message(&FILTER_CHAIN_MATCH)),
+        row(3, "filters", Repeated(&NETWORK_FILTER)),
+        row(4, "use_proxy_proto", RefusedUnlessZero("PROXY protocol is not supported")),
+        row(5, "metadata", Message(&METADATA)),
+        row(6, "transport_socket", Message(&TRANSPORT_SOCKET)),
+        row(7, "name", Supported),
+        row(9, "transport_socket_connect_timeout", Supported),
+    ],
+};
+
+pub(super) static FILTER_CHAIN_MATCH: Message = Message {
+    name: "envoy.config.listener.v3.FilterChainMatch",
+    fields: &[
+        row(3, "prefix_ranges", Repeated(&CIDR_RANGE)),
+        row(4, "address_suffix", Refused("not implemented by Envoy either")),
+        row(5, "suffix_len", Refused("not implemented by Envoy either")),
+        row(6, "source_prefix_ranges", Repeated(&CIDR_RANGE)),
+        row(7, "source_ports", Supported),
+        row(8, "destination_port", Supported),
+        row(9, "transport_protocol", Supported),
+        row(10, "application_protocols", Supported),
+        row(11, "server_names", Supported),
+        row(12, "source_type", Supported),
+        row(13, "direct_source_prefix_ranges", Repeated(&CIDR_RANGE)),
+    ],
+};
+
+pub(super) static NETWORK_FILTER: Message = Message {
+    name: "envoy.config.listener.v3.Filter",
+    fields: &[
+        row(1, "name", Ignored("the type of typed_config decides")),
+        row(4, "typed_config", Any(&NETWORK_FILTERS)),
+        row(5, "config_discovery", Refused("extension config discovery is not supported")),
+    ],
+};
+
+pub(super) static TCP_PROXY: Message = Message {
+    name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    fields: &[
+        row(1, "stat_prefix", Supported),
+        row(2, "cluster", Supported),
+        row(3, "downstream_idle_timeout", Refused(UNSUPPORTED)),
+        row(4, "upstream_idle_timeout", Refused(UNSUPPORTED)),
+        row(5, "access_log", Repeated(&ACCESS_LOG)),
+        row(7, "max_connect_attempts", Supported),
+        row(8, "idle_timeout", Supported),
+        row(9, "metadata_match", Refused("subset load balancing is not supported")),
+        row(10, "weighted_clusters", Message(&TCP_WEIGHTED)),
+        row(11, "hash_policy", Refused("hash policies are not supported")),
+        row(12, "tunneling_config", Refused("tunnelling is not supported")),
+        row(13, "max_downstream_connection_duration", Supported),
+        row(14, "on_demand", Refused("on-demand discovery is not supported")),
+        row(15, "access_log_flush_interval", Ignored("lines are written when connections end")),
+        row(16, "flush_access_log_on_connected", Refused(UNSUPPORTED)),
+        row(17, "access_log_options", Refused(UNSUPPORTED)),
+        row(18, "backoff_options", Refused(UNSUPPORTED)),
+        row(19, "proxy_protocol_tlvs", Refused("PROXY protocol is not supported")),
+        row(20, "max_downstream_connection_duration_jitter_percentage", Refused(UNSUPPORTED)),
+        row(21, "upstream_connect_mode", Refused(UNSUPPORTED)),
+        row(22, "max_early_data_bytes", Refused(UNSUPPORTED)),
+        row(
+            23,
+            "proxy_protocol_tlv_merge_policy",
+            Ignored("upstreams have no filters that could answer early"),
+        ),
+        row(24, "check_drain_close", Refused(UNSUPPORTED)),
+    ],
+};
+
+pub(super) static TCP_WEIGHTED: Message = Message {
+    name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",
+    fields: &[row(1, "clusters", Repeated(&TCP_CLUSTER_WEIGHT))],
+};
+
+pub(super) static TCP_CLUSTER_WEIGHT: Message = Message {
+    name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
+    fields: &[
+        row(1, "name", Supported),
+        row(2, "weight", Supported),
+        row(3, "metadata_match", Refused("subset load balancing is not supported")),
+    ],
+};

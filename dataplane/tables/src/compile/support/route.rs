@@ -1,0 +1,375 @@
+//! Fields of route configurations.
+
+use super::Rule::*;
+use super::common::{
+    DATA_SOURCE, HEADER_VALUE_OPTION, INT64_RANGE, METADATA, REGEX_MATCHER, REGEX_SUBSTITUTE,
+    RUNTIME_FRACTION, STRING_MATCHER,
+};
+use super::http::{CORS_POLICY, FAULT};
+use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
+
+pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
+    ("envoy.extensions.filters.http.fault.v3.HTTPFault", AnyRule::Message(&FAULT)),
+    ("envoy.extensions.filters.http.cors.v3.CorsPolicy", AnyRule::Message(&CORS_POLICY)),
+]);
+
+pub(super) static RETRY_HOST_PREDICATES: AnyTypes = AnyTypes(&[(
+    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    AnyRule::Message(&PREVIOUS_HOSTS),
+)]);
+
+pub(super) static ROUTE_CONFIGURATION: Message = Message {
+    name: "envoy.config.route.v3.RouteConfiguration",
+    fields: &[
+        row(1, "name", Supported),
+        row(2, "virtual_hosts", Repeated(&VIRTUAL_HOST)),
+        row(3, "internal_only_headers", Supported),
+        row(4, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(5, "response_headers_to_remove", Supported),
+        row(6, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(
+            7,
+            "validate_clusters",
+            Ignored("an unknown cluster is answered per request (503 NC), so that clusters may arrive later"),
+        ),
+        row(8, "request_headers_to_remove", Supported),
+        row(9, "vhds", Refused("virtual-host discovery is not supported")),
+        row(10, "most_specific_header_mutations_wins", Supported),
+        row(11, "max_direct_response_body_size_bytes", Supported),
+        row(12, "cluster_specifier_plugins", Refused("cluster specifier plugins are not supported")),
+        row(13, "request_mirror_policies", Refused("mirroring is not supported")),
+        row(14, "ignore_port_in_host_matching", Supported),
+        row(15, "ignore_path_parameters_in_path_matching", Refused(UNSUPPORTED)),
+        row(16, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
+        row(17, "metadata", Ignored("kept in the raw resource")),
+        row(18, "vhost_header", Refused(UNSUPPORTED)),
+        row(19, "route_specifiers", Refused(UNSUPPORTED)),
+    ],
+};
+
+pub(super) static VIRTUAL_HOST: Message = Message {
+    name: "envoy.config.route.v3.VirtualHost",
+    fields: &[
+        row(1, "name", Supported),
+        row(2, "domains", Supported),
+        row(3, "routes", Repeated(&ROUTE)),
+        row(4, "require_tls", Supported),
+        row(5, "virtual_clusters", Repeated(&VIRTUAL_CLUSTER)),
+        row(6, "rate_limits", Refused("rate limits are not enforced yet, so they are not accepted either")),
+        row(7, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(8, "cors", Refused("use the typed_per_filter_config of envoy.filters.http.cors")),
+        row(10, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(11, "response_headers_to_remove", Supported),
+        row(13, "request_headers_to_remove", Supported),
+        row(14, "include_request_attempt_count", Supported),
+        row(15, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
+        row(16, "retry_policy", Message(&RETRY_POLICY)),
+        row(17, "hedge_policy", Refused("hedging is not supported")),
+        row(18, "per_request_buffer_limit_bytes", Ignored("buffers are bounded elsewhere")),
+        row(19, "include_attempt_count_in_response", Supported),
+        row(20, "retry_policy_typed_config", Refused("retry-policy extensions are not supported")),
+        row(21, "matcher", Refused("matcher trees are not supported")),
+        row(22, "request_mirror_policies", Refused("mirroring is not supported")),
+        row(23, "include_is_timeout_retry_header", Ignored("a header for the upstream's information")),
+        row(24, "metadata", Ignored("kept in the raw resource")),
+        row(25, "request_body_buffer_limit", Ignored("buffers are bounded elsewhere")),
+        row(26, "route_specifiers", Refused(UNSUPPORTED)),
+    ],
+};
+
+pub(super) static ROUTE: Message = Message {
+    name: "envoy.config.route.v3.Route",
+    fields: &[
+        row(1, "match", Message(&ROUTE_MATCH)),
+        row(2, "route", Message(&ROUTE_ACTION)),
+        row(3, "redirect", Message(&REDIRECT)),
+        row(4, "metadata", Message(&METADATA)),
+        row(5, "decorator", Message(&DECORATOR)),
+        row(7, "direct_response", Message(&DIRECT_RESPONSE)),
+        row(9, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(10, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(11, "response_headers_to_remove", Supported),
+        row(12, "request_headers_to_remove", Supported),
+        row(13, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
+        row(14, "name", Supported),
+        row(15, "tracing", Ignored("tracing only observes; spans are not produced yet")),
+        row(16, "per_request_buffer_limit_bytes", Ignored("buffers are bounded elsewhere")),
+        row(17, "filter_action", Refused("matcher actions are not supported")),
+        row(18, "non_forwarding_action", Refused("matcher actions are not supported")),
+        row(19, "stat_prefix", Ignored("statistics are not kept per route")),
+        row(20, "request_body_buffer_limit", Ignored("buffers are bounded elsewhere")),
+        row(21, "route_specifiers", Refused(UNSUPPORTED)),
+    ],
+};
+
+pub(super) static ROUTE_MATCH: Message = Message {
+    name: "envoy.config.route.v3.RouteMatch",
+    fields: &[
+        row(1, "prefix", Supported),
+        row(2, "path", Supported),
+        row(4, "case_sensitive", Supported),
+        row(6, "headers", Repeated(&HEADER_MATCHER)),
+        row(7, "query_parameters", Repeated(&QUERY_MATCHER)),
+        row(8, "grpc", Message(&GRPC_MATCH)),
+        row(9, "runtime_fraction", Message(&RUNTIME_FRACTION)),
+        row(10, "safe_regex", Message(&REGEX_MATCHER)),
+        row(11, "tls_context", Refused("client certificates need TLS, which is refused")),
+        row(12, "connect_matcher", Message(&CONNECT_MATCHER)),
+        row(13, "dynamic_metadata", Repeated(&METADATA_MATCHER)),
+        row(14, "path_separated_prefix", Supported),
+        row(15, "path_match_policy", Refused("URI templates are not supported")),
+        row(16, "filter_state", Refused("filter state comes from filters that are not supported")),
+        row(17, "cookies", Refused("cookie matchers are not supported; match the cookie header")),
+    ],
+};
+
+pub(super) static VIRTUAL_CLUSTER: Message = Message {
+    name: "envoy.config.route.v3.VirtualCluster",
+    fields: &[row(2, "name", Supported), row(4, "headers", Repeated(&HEADER_MATCHER))],
+};
+
+pub(super) static METADATA_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.MetadataMatcher",
+    fields: &[
+        row(1, "filter", Supported),
+        row(2, "path", Repeated(&METADATA_PATH)),
+        row(3, "value", Message(&VALUE_MATCHER)),
+        row(4, "invert", Supported),
+    ],
+};
+
+pub(super) static METADATA_PATH: Message = Message {
+    name: "envoy.type.matcher.v3.MetadataMatcher.PathSegment",
+    fields: &[row(1, "key", Supported)],
+};
+
+pub(super) static VALUE_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.ValueMatcher",
+    fields: &[
+        row(1, "null_match", Message(&NULL_MATCH)),
+        row(2, "double_match", Message(&DOUBLE_MATCHER)),
+        row(3, "string_match", Message(&STRING_MATCHER)),
+        row(4, "bool_match", Supported),
+        row(5, "present_match", Supported),
+        row(6, "list_match", Message(&LIST_MATCHER)),
+        row(7, "or_match", Message(&OR_MATCHER)),
+    ],
+};
+
+pub(super) static NULL_MATCH: Message =
+    Message { name: "envoy.type.matcher.v3.ValueMatcher.NullMatch", fields: &[] };
+
+pub(super) static DOUBLE_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.DoubleMatcher",
+    fields: &[row(1, "range", Message(&DOUBLE_RANGE)), row(2, "exact", Supported)],
+};
+
+pub(super) static DOUBLE_RANGE: Message = Message {
+    name: "envoy.type.v3.DoubleRange",
+    fields: &[row(1, "start", Supported), row(2, "end", Supported)],
+};
+
+pub(super) static LIST_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.ListMatcher",
+    fields: &[row(1, "one_of", Message(&VALUE_MATCHER))],
+};
+
+pub(super) static OR_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.OrMatcher",
+    fields: &[row(1, "value_matchers", Repeated(&VALUE_MATCHER))],
+};
+
+pub(super) static GRPC_MATCH: Message =
+    Message { name: "envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions", fields: &[] };
+
+pub(super) static CONNECT_MATCHER: Message =
+    Message { name: "envoy.config.route.v3.RouteMatch.ConnectMatcher", fields: &[] };
+
+pub(super) static HEADER_MATCHER: Message = Message {
+    name: "envoy.config.route.v3.HeaderMatcher",
+    fields: &[
+        row(1, "name", Supported),
+        row(4, "exact_match", Supported),
+        row(6, "range_match", Message(&INT64_RANGE)),
+        row(7, "present_match", Supported),
+        row(8, "invert_match", Supported),
+        row(9, "prefix_match", Supported),
+        row(10, "suffix_match", Supported),
+        row(11, "safe_regex_match", Message(&REGEX_MATCHER)),
+        row(12, "contains_match", Supported),
+        row(13, "string_match", Message(&STRING_MATCHER)),
+        row(14, "treat_missing_header_as_empty", Supported),
+    ],
+};
+
+pub(super) static QUERY_MATCHER: Message = Message {
+    name: "envoy.config.route.v3.QueryParameterMatcher",
+    fields: &[
+        row(1, "name", Supported),
+        row(5, "string_match", Message(&STRING_MATCHER)),
+        row(6, "present_match", Supported),
+    ],
+};
+
+pub(super) static ROUTE_ACTION: Message = Message {
+    name: "envoy.config.route.v3.RouteAction",
+    fields: &[
+        row(1, "cluster", Supported),
+        row(2, "cluster_header", Supported),
+        row(3, "weighted_clusters", Message(&WEIGHTED_CLUSTER)),
+        row(4, "metadata_match", Refused("subset load balancing is not supported")),
+        row(5, "prefix_rewrite", Supported),
+        row(6, "host_rewrite_literal", Supported),
+        row(7, "auto_host_rewrite", Supported),
+        row(8, "timeout", Supported),
+        row(9, "retry_policy", Message(&RETRY_POLICY)),
+        row(11, "priority", Supported),
+        row(13, "rate_limits", Refused("rate limits are not enforced yet, so they are not accepted either")),
+        row(14, "include_vh_rate_limits", Ignored("no rate limit is accepted that it could include")),
+        row(15, "hash_policy", Refused("hash policies are not supported")),
+        row(17, "cors", Refused("use the typed_per_filter_config of envoy.filters.http.cors")),
+        row(20, "cluster_not_found_response_code", Supported),
+        row(23, "max_grpc_timeout", Supported),
+        row(24, "idle_timeout", Supported),
+        row(25, "upgrade_configs", Repeated(&ROUTE_UPGRADE)),
+        row(26, "internal_redirect_action", Refused("internal redirects are not supported")),
+        row(27, "hedge_policy", Refused("hedging is not supported")),
+        row(28, "grpc_timeout_offset", Refused("not supported; use max_stream_duration")),
+        row(29, "host_rewrite_header", Supported),
+        row(30, "request_mirror_policies", Refused("mirroring is not supported")),
+        row(31, "max_internal_redirects", Refused("internal redirects are not supported")),
+        row(32, "regex_rewrite", Message(&REGEX_SUBSTITUTE)),
+        row(33, "retry_policy_typed_config", Refused("retry-policy extensions are not supported")),
+        row(34, "internal_redirect_policy", Refused("internal redirects are not supported")),
+        row(35, "host_rewrite_path_regex", Message(&REGEX_SUBSTITUTE)),
+        row(36, "max_stream_duration", Message(&MAX_STREAM_DURATION)),
+        row(37, "cluster_specifier_plugin", Refused("cluster specifier plugins are not supported")),
+        row(38, "append_x_forwarded_host", Supported),
+        row(39, "inline_cluster_specifier_plugin", Refused("cluster specifier plugins are not supported")),
+        row(40, "early_data_policy", Ignored("early data needs TLS")),
+        row(41, "path_rewrite_policy", Refused("rewrite extensions are not supported")),
+        row(42, "flush_timeout", Ignored("bounds the last flush to a slow client, as the idle timeout does")),
+        row(44, "host_rewrite", Refused("rewrite extensions are not supported")),
+        row(45, "path_rewrite", Refused("rewrite extensions are not supported")),
+    ],
+};
+
+pub(super) static WEIGHTED_CLUSTER: Message = Message {
+    name: "envoy.config.route.v3.WeightedCluster",
+    fields: &[
+        row(1, "clusters", Repeated(&CLUSTER_WEIGHT)),
+        row(2, "runtime_key_prefix", Ignored("there is no runtime layer that could override weights")),
+        row(3, "total_weight", Supported),
+        row(4, "header_name", Supported),
+        row(5, "use_hash_policy", RefusedUnlessZero("hash policies are not supported")),
+    ],
+};
+
+pub(super) static CLUSTER_WEIGHT: Message = Message {
+    name: "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+    fields: &[
+        row(1, "name", Supported),
+        row(2, "weight", Supported),
+        row(3, "metadata_match", Refused("subset load balancing is not supported")),
+        row(4, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(5, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(6, "response_headers_to_remove", Supported),
+        row(9, "request_headers_to_remove", Supported),
+        row(10, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
+        row(11, "host_rewrite_literal", Supported),
+        row(12, "cluster_header", Supported),
+    ],
+};
+
+pub(super) static ROUTE_UPGRADE: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.UpgradeConfig",
+    fields: &[
+        row(1, "upgrade_type", Supported),
+        row(2, "enabled", Supported),
+        row(3, "connect_config", Message(&CONNECT_CONFIG)),
+    ],
+};
+
+pub(super) static CONNECT_CONFIG: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig",
+    fields: &[
+        row(1, "proxy_protocol_config", Refused("PROXY protocol is not supported")),
+        row(2, "allow_post", Refused("CONNECT is accepted by its own method only")),
+    ],
+};
+
+pub(super) static MAX_STREAM_DURATION: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
+    fields: &[
+        row(1, "max_stream_duration", Supported),
+        row(2, "grpc_timeout_header_max", Supported),
+        row(3, "grpc_timeout_header_offset", Supported),
+    ],
+};
+
+pub(super) static REDIRECT: Message = Message {
+    name: "envoy.config.route.v3.RedirectAction",
+    fields: &[
+        row(1, "host_redirect", Supported),
+        row(2, "path_redirect", Supported),
+        row(3, "response_code", Supported),
+        row(4, "https_redirect", Supported),
+        row(5, "prefix_rewrite", Supported),
+        row(6, "strip_query", Supported),
+        row(7, "scheme_redirect", Supported),
+        row(8, "port_redirect", Supported),
+        row(9, "regex_rewrite", Message(&REGEX_SUBSTITUTE)),
+        row(10, "path_rewrite", Refused("rewrite formats are not supported")),
+    ],
+};
+
+pub(super) static DIRECT_RESPONSE: Message = Message {
+    name: "envoy.config.route.v3.DirectResponseAction",
+    fields: &[
+        row(1, "status", Supported),
+        row(2, "body", Message(&DATA_SOURCE)),
+        row(3, "body_format", Refused("formatted bodies are not supported")),
+    ],
+};
+
+pub(super) static DECORATOR: Message = Message {
+    name: "envoy.config.route.v3.Decorator",
+    fields: &[row(1, "operation", Supported), row(2, "propagate", Supported)],
+};
+
+pub(super) static RETRY_POLICY: Message = Message {
+    name: "envoy.config.route.v3.RetryPolicy",
+    fields: &[
+        row(1, "retry_on", Supported),
+        row(2, "num_retries", Supported),
+        row(3, "per_try_timeout", Supported),
+        row(
+            4,
+            "retry_priority",
+            Ignored("a preference among priorities that cannot reach other hosts than the policy allows"),
+        ),
+        row(5, "retry_host_predicate", Repeated(&RETRY_HOST_PREDICATE)),
+        row(6, "host_selection_retry_max_attempts", Supported),
+        row(7, "retriable_status_codes", Supported),
+        row(8, "retry_back_off", Message(&RETRY_BACK_OFF)),
+        row(9, "retriable_headers", Repeated(&HEADER_MATCHER)),
+        row(10, "retriable_request_headers", Repeated(&HEADER_MATCHER)),
+        row(11, "rate_limited_retry_back_off", Refused("rate-limited back-off is not supported")),
+        row(12, "retry_options_predicates", Refused("retry options are not supported")),
+        row(13, "per_try_idle_timeout", Supported),
+        row(14, "refresh_cluster_on_retry", Refused("not supported")),
+    ],
+};
+
+pub(super) static RETRY_BACK_OFF: Message = Message {
+    name: "envoy.config.route.v3.RetryPolicy.RetryBackOff",
+    fields: &[row(1, "base_interval", Supported), row(2, "max_interval", Supported)],
+};
+
+pub(super) static RETRY_HOST_PREDICATE: Message = Message {
+    name: "envoy.config.route.v3.RetryPolicy.RetryHostPredicate",
+    fields: &[row(1, "name", Supported), row(3, "typed_config", Any(&RETRY_HOST_PREDICATES))],
+};
+
+pub(super) static PREVIOUS_HOSTS: Message =
+    Message { name: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", fields: &[] };

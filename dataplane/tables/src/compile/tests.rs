@@ -1,0 +1,440 @@
+use ringsail_xds::envoy::config::cluster::v3::Cluster as WireCluster;
+use ringsail_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use ringsail_xds::envoy::config::listener::v3::Listener as WireListener;
+use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
+use ringsail_xds::json::Schema;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::diagnostic::Severity;
+use crate::ids::{ClusterId, EndpointId};
+
+/// A resource in proto JSON as a change.
+pub(super) fn put(kind: ResourceType, resource: Value) -> Change {
+    let schema = Schema::shared();
+    let bytes = match kind {
+        ResourceType::Listener => schema.from_json::<WireListener>(&resource).unwrap().encode_to_vec(),
+        ResourceType::RouteConfiguration => {
+            schema.from_json::<RouteConfiguration>(&resource).unwrap().encode_to_vec()
+        }
+        ResourceType::Cluster => schema.from_json::<WireCluster>(&resource).unwrap().encode_to_vec(),
+        ResourceType::ClusterLoadAssignment => {
+            schema.from_json::<ClusterLoadAssignment>(&resource).unwrap().encode_to_vec()
+        }
+    };
+    let name = resource.get("name").or(resource.get("cluster_name")).unwrap().as_str().unwrap();
+    Change::Put { kind, name: name.to_owned(), resource: bytes.into() }
+}
+
+fn remove(kind: ResourceType, name: &str) -> Change {
+    Change::Remove { kind, name: name.to_owned() }
+}
+
+fn cluster(name: &str, more: Value) -> Change {
+    let mut resource =
+        json!({"name": name, "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}}});
+    resource.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    put(ResourceType::Cluster, resource)
+}
+
+fn endpoints(name: &str, ports: &[u16]) -> Change {
+    let hosts: Vec<Value> = ports
+        .iter()
+        .map(|port| json!({"endpoint": {"address": {"socket_address": {"address": "10.0.0.1", "port_value": port}}}}))
+        .collect();
+    put(
+        ResourceType::ClusterLoadAssignment,
+        json!({"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]}),
+    )
+}
+
+fn routes(name: &str, cluster: &str) -> Change {
+    put(
+        ResourceType::RouteConfiguration,
+        json!({"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"],
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}]}),
+    )
+}
+
+const HCM: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+fn http_listener(name: &str, port: u16, hcm: Value) -> Change {
+    let mut manager = json!({"@type": HCM, "stat_prefix": "test",
+        "http_filters": [{"name": "router", "typed_config": {"@type": ROUTER}}]});
+    manager.as_object_mut().unwrap().extend(hcm.as_object().unwrap().clone());
+    put(
+        ResourceType::Listener,
+        json!({"name": name, "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+            "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}]}),
+    )
+}
+
+fn rds_listener(name: &str, port: u16, routes: &str) -> Change {
+    http_listener(name, port, json!({"rds": {"config_source": {"ads": {}}, "route_config_name": routes}}))
+}
+
+fn tcp_listener(name: &str, address: &str, port: u16, more: Value) -> Change {
+    let mut resource = json!({"name": name,
+        "address": {"socket_address": {"address": address, "port_value": port}},
+        "filter_chains": [{"filters": [{"name": "tcp",
+            "typed_config": {"@type": TCP_PROXY, "stat_prefix": "t", "cluster": "a"}}]}]});
+    resource.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    put(ResourceType::Listener, resource)
+}
+
+/// Applies changes that must all be accepted without a remark.
+fn accept(compiler: &mut Compiler, changes: impl IntoIterator<Item = Change>) -> Arc<Tables> {
+    let (tables, diagnostics) = compiler.apply(changes);
+    assert_eq!(diagnostics, []);
+    tables
+}
+
+/// Applies a change that must be refused, and gives "field: text".
+fn refuse(compiler: &mut Compiler, change: Change) -> String {
+    let (_, diagnostics) = compiler.apply([change]);
+    let refused: Vec<_> = diagnostics.iter().filter(|found| found.severity == Severity::Refused).collect();
+    assert_eq!(refused.len(), 1, "{diagnostics:?}");
+    format!("{}: {}", refused[0].field, refused[0].text)
+}
+
+fn id_of(tables: &Tables, name: &str) -> ClusterId {
+    tables.cluster_named(name).unwrap().id
+}
+
+fn endpoint_ids(tables: &Tables, name: &str) -> Vec<(u16, EndpointId)> {
+    let cluster = tables.cluster_named(name).unwrap();
+    let ids = cluster.endpoints.iter().map(|(_, _, e)| (e.address.socket().unwrap().port(), e.id));
+    ids.collect()
+}
+
+#[test]
+fn a_cluster_is_warming_until_its_endpoints_arrive() {
+    let mut compiler = Compiler::new();
+    let tables = accept(&mut compiler, [cluster("a", json!({}))]);
+    assert!(tables.cluster_named("a").is_none());
+    assert_eq!(compiler.wanted().load_assignments, ["a"]);
+    assert_eq!(compiler.warming().len(), 1);
+    let tables = accept(&mut compiler, [endpoints("a", &[80])]);
+    assert_eq!(tables.cluster_named("a").unwrap().endpoints.len(), 1);
+    assert_eq!(compiler.warming(), []);
+}
+
+#[test]
+fn a_listener_is_warming_until_its_routes_arrive() {
+    let mut compiler = Compiler::new();
+    let tables = accept(&mut compiler, [rds_listener("l", 80, "r")]);
+    assert_eq!(tables.listeners().count(), 0);
+    assert_eq!(compiler.wanted().route_configs, ["r"]);
+    let tables = accept(&mut compiler, [routes("r", "a")]);
+    let crate::filter_chain::Terminal::Http(hcm) =
+        &tables.listener_named("l").unwrap().filter_chains[0].terminal
+    else {
+        panic!("not HTTP")
+    };
+    assert_eq!(tables.route_config(hcm.routes).unwrap().name, "r");
+}
+
+#[test]
+fn the_previous_version_serves_while_the_next_is_warming() {
+    let mut compiler = Compiler::new();
+    accept(&mut compiler, [rds_listener("l", 80, "r"), routes("r", "a")]);
+    let tables = accept(&mut compiler, [rds_listener("l", 81, "other")]);
+    let address = tables.listener_named("l").unwrap().addresses[0].socket().unwrap();
+    assert_eq!(address.port(), 80);
+    assert!(tables.listener_at(address).is_some());
+    let tables = accept(&mut compiler, [routes("other", "a")]);
+    assert_eq!(tables.listener_named("l").unwrap().addresses[0].socket().unwrap().port(), 81);
+    assert!(tables.listener_at(address).is_none());
+}
+
+#[test]
+fn giving_up_lets_what_waits_serve_with_nothing() {
+    let mut compiler = Compiler::new();
+    let give_up = |kind, name: &str| Change::GiveUp { kind, name: name.to_owned() };
+    let tables = accept(
+        &mut compiler,
+        [
+            cluster("a", json!({})),
+            rds_listener("l", 80, "r"),
+            give_up(ResourceType::ClusterLoadAssignment, "a"),
+            give_up(ResourceType::RouteConfiguration, "r"),
+        ],
+    );
+    assert!(tables.cluster_named("a").unwrap().endpoints.is_empty());
+    assert!(tables.listener_named("l").is_some());
+}
+
+#[test]
+fn ids_survive_an_endpoint_update() {
+    let mut compiler = Compiler::new();
+    let first = accept(&mut compiler, [cluster("a", json!({})), endpoints("a", &[1, 2, 3])]);
+    let second = accept(&mut compiler, [endpoints("a", &[4, 3, 1])]);
+    assert_eq!(id_of(&first, "a"), id_of(&second, "a"));
+    let before = endpoint_ids(&first, "a");
+    let after = endpoint_ids(&second, "a");
+    let id = |ids: &[(u16, EndpointId)], port| ids.iter().find(|(p, _)| *p == port).unwrap().1;
+    assert_eq!(id(&before, 1), id(&after, 1));
+    assert_eq!(id(&before, 3), id(&after, 3));
+    assert!(before.iter().all(|(_, old)| *old != id(&after, 4)));
+}
+
+#[test]
+fn a_cluster_gets_another_generation_when_its_connections_change() {
+    let mut compiler = Compiler::new();
+    let first = accept(&mut compiler, [cluster("a", json!({})), endpoints("a", &[1])]);
+    let balanced = accept(&mut compiler, [cluster("a", json!({"lb_policy": "RANDOM"}))]);
+    assert_eq!(id_of(&first, "a"), id_of(&balanced, "a"));
+    let slower = accept(&mut compiler, [cluster("a", json!({"connect_timeout": "9s"}))]);
+    assert_eq!(id_of(&first, "a").slot, id_of(&slower, "a").slot);
+    assert!(slower.cluster(id_of(&first, "a")).is_none());
+}
+
+#[test]
+fn a_cluster_that_comes_back_is_not_mistaken_for_the_old_one() {
+    let mut compiler = Compiler::new();
+    let make = || [cluster("a", json!({})), endpoints("a", &[1]), routes("r", "a")];
+    let first = accept(&mut compiler, make());
+    let gone = accept(&mut compiler, [remove(ResourceType::Cluster, "a")]);
+    assert!(gone.cluster(id_of(&first, "a")).is_none());
+    let again = accept(&mut compiler, make());
+    assert_ne!(id_of(&first, "a"), id_of(&again, "a"));
+}
+
+#[test]
+fn removed_inputs_serve_on_while_something_uses_them() {
+    let mut compiler = Compiler::new();
+    accept(
+        &mut compiler,
+        [cluster("a", json!({})), endpoints("a", &[1]), rds_listener("l", 80, "r"), routes("r", "a")],
+    );
+    let tables = accept(
+        &mut compiler,
+        [remove(ResourceType::ClusterLoadAssignment, "a"), remove(ResourceType::RouteConfiguration, "r")],
+    );
+    assert_eq!(tables.cluster_named("a").unwrap().endpoints.len(), 1);
+    assert_eq!(tables.route_configs().count(), 1);
+    let tables =
+        accept(&mut compiler, [remove(ResourceType::Cluster, "a"), remove(ResourceType::Listener, "l")]);
+    assert_eq!(tables.route_configs().count(), 0);
+    let tables = accept(&mut compiler, [cluster("a", json!({})), rds_listener("l", 80, "r")]);
+    assert!(tables.cluster_named("a").is_none() && tables.listener_named("l").is_none());
+}
+
+#[test]
+fn dns_results_become_endpoints() {
+    let mut compiler = Compiler::new();
+    let dns = |kind: &str| {
+        put(
+            ResourceType::Cluster,
+            json!({"name": "a", "type": kind, "dns_lookup_family": "V4_ONLY", "load_assignment": {
+                "cluster_name": "a", "endpoints": [{"lb_endpoints": [{"endpoint": {"address":
+                {"socket_address": {"address": "db.example", "port_value": 5432}}}}]}]}}),
+        )
+    };
+    accept(&mut compiler, [dns("STRICT_DNS")]);
+    let (query, settings) = compiler.wanted().names[0].clone();
+    assert_eq!((query.host.as_str(), settings.family), ("db.example", DnsFamily::V4Only));
+    let addresses = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+    let resolved = Change::Resolved { query, addresses };
+    let tables = accept(&mut compiler, [resolved.clone()]);
+    let strict = tables.cluster_named("a").unwrap();
+    assert_eq!(strict.endpoints.len(), 2);
+    assert_eq!(strict.endpoints.iter().next().unwrap().2.hostname.as_deref(), Some("db.example"));
+    let tables = accept(&mut compiler, [dns("LOGICAL_DNS")]);
+    assert_eq!(tables.cluster_named("a").unwrap().endpoints.len(), 1);
+}
+
+#[test]
+fn the_last_good_version_of_a_refused_resource_stays() {
+    let mut compiler = Compiler::new();
+    accept(&mut compiler, [routes("r", "a")]);
+    let bad = put(
+        ResourceType::RouteConfiguration,
+        json!({"name": "r", "virtual_hosts": [
+            {"name": "a", "domains": ["a"]}, {"name": "b", "domains": ["b"]},
+            {"name": "c", "domains": ["c"], "routes": [{"match": {"prefix": "/"},
+                "route": {"cluster": "a", "request_mirror_policies": [{"cluster": "b"}]}}]}]}),
+    );
+    assert_eq!(
+        refuse(&mut compiler, bad),
+        "virtual_hosts[2].routes[0].route.request_mirror_policies: mirroring is not supported"
+    );
+    let config = compiler.tables().route_configs().next().unwrap().clone();
+    assert_eq!(config.virtual_hosts[0].name, "all");
+}
+
+#[test]
+fn nothing_visible_changes_without_a_change() {
+    let mut compiler = Compiler::new();
+    let first = accept(&mut compiler, [routes("r", "a"), cluster("a", json!({})), endpoints("a", &[1])]);
+    let again = accept(&mut compiler, [routes("r", "a"), cluster("a", json!({})), endpoints("a", &[1])]);
+    assert!(Arc::ptr_eq(&first, &again));
+}
+
+#[test]
+fn unchanged_parts_are_shared_between_versions() {
+    let mut compiler = Compiler::new();
+    let first = accept(&mut compiler, [routes("r", "a"), cluster("a", json!({})), endpoints("a", &[1])]);
+    let second = accept(&mut compiler, [endpoints("a", &[2])]);
+    let config = |tables: &Tables| tables.route_configs().next().unwrap().clone();
+    assert!(Arc::ptr_eq(&config(&first), &config(&second)));
+    let settings = |tables: &Tables| tables.cluster_named("a").unwrap().cluster.clone();
+    assert!(Arc::ptr_eq(&settings(&first), &settings(&second)));
+}
+
+#[test]
+fn tls_and_authorization_are_refused_where_they_stand() {
+    let mut compiler = Compiler::new();
+    let tls = cluster(
+        "a",
+        json!({"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "sni": "x"}}}),
+    );
+    assert_eq!(
+        refuse(&mut compiler, tls),
+        "transport_socket.typed_config: TLS is not supported yet, so it is not accepted either"
+    );
+    let rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    let with_rbac = |config: Value| {
+        http_listener(
+            "l",
+            80,
+            json!({"route_config": {"name": "r"}, "http_filters": [
+            {"name": "rbac", "typed_config": config},
+            {"name": "router", "typed_config": {"@type": ROUTER}}]}),
+        )
+    };
+    let found = refuse(&mut compiler, with_rbac(json!({"@type": rbac, "rules": {"action": "DENY"}})));
+    assert!(
+        found.starts_with("filter_chains[0].filters[0].typed_config.http_filters[0].typed_config: "),
+        "{found}"
+    );
+    accept(&mut compiler, [with_rbac(json!({"@type": rbac}))]);
+}
+
+#[test]
+fn a_field_newer_than_the_table_is_refused() {
+    let mut compiler = Compiler::new();
+    let Change::Put { kind, name, resource } = routes("r", "a") else { unreachable!() };
+    let mut bytes = resource.to_vec();
+    // Field 2000, varint 1.
+    bytes.extend([0x80, 0x7d, 0x01]);
+    let found = refuse(&mut compiler, Change::Put { kind, name, resource: bytes.into() });
+    assert_eq!(found, ": envoy.config.route.v3.RouteConfiguration has a field 2000 that is not known");
+}
+
+#[test]
+fn garbage_is_refused_whatever_its_length() {
+    let mut compiler = Compiler::new();
+    let Change::Put { kind, resource, .. } = rds_listener("l", 80, "r") else { unreachable!() };
+    for len in 1..resource.len() {
+        let change = Change::Put { kind, name: "l".to_owned(), resource: resource.slice(..len) };
+        // A cut between two fields leaves a shorter message; it must not panic either.
+        compiler.apply([change]);
+    }
+    let found = compiler.apply([Change::Put { kind, name: "x".to_owned(), resource: resource.slice(..9) }]).1;
+    assert_eq!(found[0].severity, Severity::Refused);
+}
+
+#[test]
+fn of_two_listeners_with_one_address_the_first_by_name_serves() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let mut compiler = Compiler::new();
+        let (tables, found) =
+            compiler.apply(order.map(|name| tcp_listener(name, "127.0.0.1", 80, json!({}))));
+        assert_eq!(tables.listeners().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(found[0].text, "127.0.0.1:80 belongs to listener \"a\"");
+    }
+}
+
+#[test]
+fn connections_go_to_the_listener_of_their_original_destination() {
+    let mut compiler = Compiler::new();
+    let unbound = json!({"bind_to_port": false});
+    let tables = accept(
+        &mut compiler,
+        [
+            tcp_listener("virtualOutbound", "0.0.0.0", 15001, json!({"use_original_dst": true})),
+            tcp_listener("0.0.0.0_80", "0.0.0.0", 80, unbound.clone()),
+            tcp_listener("10.0.0.7_80", "10.0.0.7", 80, unbound),
+        ],
+    );
+    let accepting = tables.listener_named("virtualOutbound").unwrap();
+    let to = |address: &str| tables.hand_over(accepting, Some(address.parse().unwrap())).name.as_str();
+    assert_eq!(to("10.0.0.7:80"), "10.0.0.7_80");
+    assert_eq!(to("10.0.0.8:80"), "0.0.0.0_80");
+    assert_eq!(to("10.0.0.8:81"), "virtualOutbound");
+    assert_eq!(tables.bound_addresses().count(), 1);
+    let direct = tables.listener_named("0.0.0.0_80").unwrap();
+    assert_eq!(tables.hand_over(direct, Some("10.0.0.7:80".parse().unwrap())).name, "0.0.0.0_80");
+}
+
+#[test]
+fn http2_upstreams_are_accepted_with_a_warning() {
+    let (_, found) = Compiler::new().apply([cluster("a", json!({"http2_protocol_options": {}}))]);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].severity, found[0].field.as_str()), (Severity::Warning, "http2_protocol_options"));
+}
+
+#[test]
+fn outlier_detection_is_accepted_with_a_warning_that_nothing_is_ejected() {
+    let (_, found) =
+        Compiler::new().apply([cluster("a", json!({"outlier_detection": {"consecutive_5xx": 3}}))]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].severity, found[0].field.as_str()), (Severity::Warning, "outlier_detection"));
+}
+
+#[test]
+fn every_row_of_the_table_of_fields_agrees_with_the_schema() {
+    let schema = Schema::shared();
+    for message in support::messages() {
+        let Some(descriptor) = schema.pool().get_message_by_name(message.name) else {
+            // Types that are accepted empty, and whose schema is therefore not carried.
+            assert_eq!(message.name, "envoy.extensions.filters.http.rbac.v3.RBAC");
+            continue;
+        };
+        let mut fields: Vec<_> = descriptor.fields().map(|f| (f.number(), f.name().to_owned())).collect();
+        fields.sort();
+        let rows: Vec<_> = message.fields.iter().map(|row| (row.number, row.name.to_owned())).collect();
+        assert_eq!(rows, fields, "{}", message.name);
+        for row in message.fields {
+            let field = descriptor.get_field(row.number).unwrap();
+            let is_any = |kind: prost_reflect::Kind| {
+                kind.as_message().is_some_and(|m| m.full_name() == "google.protobuf.Any")
+            };
+            match &row.rule {
+                support::Rule::Message(inner) | support::Rule::Repeated(inner) => {
+                    let repeated = matches!(row.rule, support::Rule::Repeated(_));
+                    let kind = field.kind();
+                    assert_eq!(field.is_list(), repeated, "{}.{}", message.name, row.name);
+                    assert_eq!(
+                        kind.as_message().unwrap().full_name(),
+                        inner.name,
+                        "{}.{}",
+                        message.name,
+                        row.name
+                    );
+                }
+                support::Rule::Any(_) => assert!(is_any(field.kind()) && !field.is_list()),
+                support::Rule::MapOfAny(_) => assert!(field.is_map()),
+                // A message that is honoured must have rows of its own, lest fields inside it escape.
+                support::Rule::Supported => {
+                    let kind = field.kind();
+                    let inner = kind.as_message().map_or("google.protobuf", |inner| inner.full_name());
+                    assert!(
+                        inner.starts_with("google.protobuf") || field.is_map(),
+                        "{}.{}: {inner}",
+                        message.name,
+                        row.name
+                    );
+                }
+                support::Rule::Ignored(_)
+                | support::Rule::Refused(_)
+                | support::Rule::RefusedUnlessZero(_) => {}
+            }
+        }
+    }
+}

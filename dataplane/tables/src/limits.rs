@@ -1,0 +1,38 @@
+//! Bounds of what is compiled, with units and reasons.
+
+/// Longest accepted regular expression, in bytes of pattern text. Istio refuses longer ones at 1,024; EnvoyFilter
+/// users write longer alternations.
+pub const REGEX_PATTERN_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest compiled program of one regular expression, in bytes. A pattern such as `(a{1000}){1000}` must fail to
+/// compile instead of taking the memory of the pod.
+pub const REGEX_PROGRAM_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most memory of one regular expression's lazily built automaton, in bytes per thread that matches with it.
+pub const REGEX_CACHE_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest repetition count in a regular expression, as in RE2.
+pub const REGEX_REPEAT_MAX: u32 = 1000;
+
+/// Deepest nesting of messages, metadata values and access-log filters. Protobuf's own default bound is 100.
+pub const NESTING_MAX: u32 = 64;
+
+/// Longest direct-response body, in bytes, where `max_direct_response_body_size_bytes` is not set.
+/// Source: Envoy's default of that field (4096).
+pub const DIRECT_RESPONSE_BODY_BYTES_DEFAULT: u32 = 4096;
+
+/// Most diagnostics kept for one resource: enough to repair a file, small enough for a NACK's text.
+pub const DIAGNOSTICS_PER_RESOURCE_MAX: usize = 16;
+
+/// Routes in one virtual host from which on an index by path is built; below it a scan is faster and smaller.
+pub const ROUTES_INDEXED_FROM: usize = 12;
+
+/// Joined values of a repeated header up to this length, in bytes, are matched without a heap allocation.
+pub const JOINED_HEADER_STACK_BYTES: usize = 512;
+
+/// Most combinations of filter-chain match values in one listener. A gateway with 10,000 server names on four
+/// application protocols needs 40,000.
+pub const FILTER_CHAIN_RULES_MAX: usize = 65_536;
+
+/// Highest priority of a locality. Source: `LocalityLbEndpoints.priority`.
+pub const PRIORITY_MAX: u32 = 128;

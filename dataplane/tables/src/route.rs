@@ -1,0 +1,406 @@
+//! Routing: host → virtual host → first matching route → cluster, redirect or direct response.
+//!
+//! [`RouteConfig::find`] is the lookup. It allocates nothing, costs the same for ten virtual hosts as for thousands,
+//! and takes its randomness (weighted clusters, fractions) as an argument.
+
+mod action;
+mod domains;
+mod headers;
+mod metadata_match;
+mod path;
+mod path_index;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub use action::{
+    Action, ClusterChoice, Decorator, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathRewrite,
+    Redirect, RegexRewrite, Upgrade, WeightedCluster, WeightedClusters,
+};
+pub(crate) use domains::Domains;
+pub use headers::{HeaderMatch, HeaderTest, QueryMatch, QueryTest};
+pub use metadata_match::{MetadataMatch, ValueTest};
+pub use path::PathMatch;
+pub(crate) use path_index::PathIndex;
+
+use crate::fraction::Fraction;
+use crate::header_ops::HeaderEdits;
+use crate::ids::RouteConfigId;
+use crate::metadata::Metadata;
+use crate::policy::{CorsPolicy, Fault, RetryPolicy};
+use crate::request::{Request, split_path, with_header, without_port};
+use crate::strings::Str;
+
+/// A route configuration. Source: `envoy.config.route.v3.RouteConfiguration`.
+#[derive(Debug)]
+pub struct RouteConfig {
+    /// Its id.
+    pub id: RouteConfigId,
+    /// Its name; for an inline one the name given there, often empty.
+    pub name: Str,
+    /// Virtual hosts in configured order.
+    pub virtual_hosts: Box<[VirtualHost]>,
+    /// Headers that count on internal requests only, lower case: removed from others before anything reads them.
+    pub internal_only_headers: Box<[Str]>,
+    /// Header operations for every route here.
+    pub headers: Option<Box<HeaderEdits>>,
+    /// Filter settings for every route here.
+    pub filters: Option<Box<FilterOverrides>>,
+    /// Order of header operations: false applies route, virtual host, route configuration; true the reverse.
+    pub most_specific_header_mutations_wins: bool,
+    /// Whether the request's port is cut before domains are matched.
+    pub ignore_port_in_host_matching: bool,
+    pub(crate) domains: Domains,
+}
+
+/// A virtual host. Source: `envoy.config.route.v3.VirtualHost`.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Its name.
+    pub name: Str,
+    /// Its domains as configured.
+    pub domains: Box<[Str]>,
+    /// Its routes in configured order.
+    pub routes: Box<[Route]>,
+    /// Which requests are redirected to https instead of routed.
+    pub require_tls: RequireTls,
+    /// Header operations for every route here.
+    pub headers: Option<Box<HeaderEdits>>,
+    /// Retry policy of routes without their own.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// Whether `x-envoy-attempt-count` is added to requests.
+    pub include_request_attempt_count: bool,
+    /// Whether `x-envoy-attempt-count` is added to responses.
+    pub include_attempt_count_in_response: bool,
+    /// Filter settings for every route here.
+    pub filters: Option<Box<FilterOverrides>>,
+    /// Names for parts of the traffic, in statistics only; the first that matches counts.
+    pub virtual_clusters: Box<[VirtualCluster]>,
+    pub(crate) index: Option<PathIndex>,
+}
+
+/// A named part of a virtual host's traffic. Source: `envoy.config.route.v3.VirtualCluster`.
+#[derive(Debug)]
+pub struct VirtualCluster {
+    /// Its name.
+    pub name: Str,
+    /// Conditions, all of which must hold.
+    pub headers: Box<[HeaderMatch]>,
+}
+
+/// Source: `VirtualHost.TlsRequirementType`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequireTls {
+    /// Nothing is redirected.
+    None,
+    /// Plaintext requests are redirected unless `x-envoy-internal: true`.
+    External,
+    /// Plaintext requests are redirected.
+    All,
+}
+
+/// A route. Source: `envoy.config.route.v3.Route`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name, for `%ROUTE_NAME%`; may be empty.
+    pub name: Str,
+    /// When it applies.
+    pub matcher: RouteMatcher,
+    /// What happens then.
+    pub action: Action,
+    /// Header operations.
+    pub headers: Option<Box<HeaderEdits>>,
+    /// Operation name for tracing.
+    pub decorator: Option<Box<Decorator>>,
+    /// Filter settings of this route.
+    pub filters: Option<Box<FilterOverrides>>,
+    /// Metadata (`%METADATA(ROUTE:…)%` and telemetry).
+    pub metadata: Option<Arc<Metadata>>,
+}
+
+/// Per-route settings of HTTP filters (`typed_per_filter_config`).
+#[derive(Clone, Debug, Default)]
+pub struct FilterOverrides {
+    /// `envoy.filters.http.fault`.
+    pub fault: Override<Fault>,
+    /// `envoy.filters.http.cors`.
+    pub cors: Override<CorsPolicy>,
+}
+
+/// A setting that a more specific level may replace or switch off.
+#[derive(Clone, Debug, Default)]
+pub enum Override<T> {
+    /// The less specific level decides.
+    #[default]
+    Inherit,
+    /// The filter does not run (`FilterConfig.disabled`).
+    Disabled,
+    /// These settings apply.
+    Set(Arc<T>),
+}
+
+/// Conditions of a route; all must hold. Source: `envoy.config.route.v3.RouteMatch`.
+#[derive(Debug)]
+pub struct RouteMatcher {
+    /// The path condition.
+    pub path: PathMatch,
+    /// Everything else; most routes have nothing else.
+    pub conditions: Option<Box<Conditions>>,
+}
+
+/// Conditions beyond the path.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    /// On header fields.
+    pub headers: Box<[HeaderMatch]>,
+    /// On query parameters.
+    pub query: Box<[QueryMatch]>,
+    /// Share of requests.
+    pub fraction: Option<Fraction>,
+    /// gRPC requests only (`content-type: application/grpc…`).
+    pub grpc: bool,
+    /// On dynamic metadata.
+    pub metadata: Box<[MetadataMatch]>,
+}
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'t> {
+    /// A route.
+    Route(RouteMatch<'t>),
+    /// The virtual host wants https: answer 301 to `https://` + authority + path.
+    RedirectToHttps(&'t VirtualHost),
+    /// No virtual host, or none of its routes: 404, details `route_not_found`.
+    Nothing,
+}
+
+/// A found route with its surroundings.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteMatch<'t> {
+    /// The route configuration.
+    pub config: &'t RouteConfig,
+    /// The virtual host.
+    pub virtual_host: &'t VirtualHost,
+    /// The route.
+    pub route: &'t Route,
+    /// The pick among weighted clusters, when the route has them.
+    pub weighted_cluster: Option<&'t WeightedCluster>,
+    pub(crate) virtual_host_index: u32,
+    pub(crate) route_index: u32,
+    pub(crate) weighted_cluster_index: u32,
+}
+
+impl RouteConfig {
+    /// A configuration that routes nothing.
+    pub(crate) fn empty(id: RouteConfigId, name: Str) -> RouteConfig {
+        RouteConfig {
+            id,
+            name,
+            virtual_hosts: Box::default(),
+            internal_only_headers: Box::default(),
+            headers: None,
+            filters: None,
+            most_specific_header_mutations_wins: false,
+            ignore_port_in_host_matching: false,
+            domains: Domains::default(),
+        }
+    }
+
+    /// The virtual host for `authority`: exact domain, then longest suffix wildcard, then longest prefix wildcard, then
+    /// `*`; ASCII case is ignored.
+    pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
+        self.virtual_host_index(authority).map(|index| &self.virtual_hosts[index as usize])
+    }
+
+    fn virtual_host_index(&self, authority: &str) -> Option<u32> {
+        let host = if self.ignore_port_in_host_matching { without_port(authority) } else { authority };
+        self.domains.find(host.as_bytes())
+    }
+
+    /// The route for a request. `random` decides fractions and weighted clusters; the same number gives the same route.
+    pub fn find(&self, request: &(impl Request + ?Sized), random: u64) -> Found<'_> {
+        let Some(index) = self.virtual_host_index(request.authority()) else { return Found::Nothing };
+        let virtual_host = &self.virtual_hosts[index as usize];
+        match tls_verdict(virtual_host.require_tls, request) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(true) => return Found::RedirectToHttps(virtual_host),
+            ControlFlow::Break(false) => return Found::Nothing,
+        }
+        let Some(route_index) = virtual_host.first_match(request, random) else { return Found::Nothing };
+        let route = &virtual_host.routes[route_index as usize];
+        let weighted = route.action.weighted_clusters().map(|clusters| clusters.pick(request, random));
+        Found::Route(RouteMatch {
+            config: self,
+            virtual_host,
+            route,
+            weighted_cluster: weighted.map(|(_, cluster)| cluster),
+            virtual_host_index: index,
+            route_index,
+            weighted_cluster_index: weighted.map_or(0, |(index, _)| index),
+        })
+    }
+}
+
+/// Whether a virtual host's TLS requirement ends the lookup: `Break(true)` redirects, `Break(false)` finds nothing.
+///
+/// Compat: Envoy decides by `x-forwarded-proto`, which the connection manager has set by now; without it nothing is
+/// routed.
+fn tls_verdict(require: RequireTls, request: &(impl Request + ?Sized)) -> ControlFlow<bool> {
+    if require == RequireTls::None {
+        return ControlFlow::Continue(());
+    }
+    match with_header(request, "x-forwarded-proto", |value| value == b"https") {
+        None => ControlFlow::Break(false),
+        Some(true) => ControlFlow::Continue(()),
+        Some(false) => {
+            let internal = with_header(request, "x-envoy-internal", |value| value == b"true");
+            if require == RequireTls::External && internal == Some(true) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(true)
+            }
+        }
+    }
+}
+
+impl VirtualHost {
+    /// The virtual cluster of a request; `other` when there are some and none matches.
+    pub fn virtual_cluster(&self, request: &(impl Request + ?Sized)) -> Option<&str> {
+        let mut all = self.virtual_clusters.iter();
+        let found = all.find(|cluster| cluster.headers.iter().all(|header| header.matches(request)));
+        match found {
+            Some(cluster) => Some(&cluster.name),
+            None => (!self.virtual_clusters.is_empty()).then_some("other"),
+        }
+    }
+
+    fn first_match(&self, request: &(impl Request + ?Sized), random: u64) -> Option<u32> {
+        let target = split_path(request.path());
+        let matches = |index: u32| {
+            self.routes[index as usize].matcher.matches(request, target.path, target.query, random)
+        };
+        match &self.index {
+            Some(index) => index.first_match(target.path.as_bytes(), matches),
+            None => (0..self.routes.len() as u32).find(|index| matches(*index)),
+        }
+    }
+}
+
+impl RouteMatcher {
+    fn matches(
+        &self,
+        request: &(impl Request + ?Sized),
+        path: &str,
+        query: Option<&str>,
+        random: u64,
+    ) -> bool {
+        self.path.matches(request.method(), path)
+            && self.conditions.as_ref().is_none_or(|c| c.hold(request, query, random))
+    }
+}
+
+impl Conditions {
+    fn hold(&self, request: &(impl Request + ?Sized), query: Option<&str>, random: u64) -> bool {
+        self.fraction.is_none_or(|share| share.chooses(random))
+            && (!self.grpc || is_grpc(request))
+            && self.headers.iter().all(|header| header.matches(request))
+            && self.query.iter().all(|parameter| parameter.matches(query))
+            && self.metadata.iter().all(|value| value.matches(request))
+    }
+}
+
+/// Source: Envoy's `Grpc::Common::hasGrpcContentType`: `application/grpc`, alone or followed by `+`.
+fn is_grpc(request: &(impl Request + ?Sized)) -> bool {
+    let grpc = |value: &[u8]| match value.strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+')),
+        None => false,
+    };
+    with_header(request, "content-type", grpc) == Some(true)
+}
+
+impl<'t> RouteMatch<'t> {
+    /// Ids to keep across awaits; [`crate::Tables::route`] gives the match back.
+    pub fn id(&self) -> crate::ids::RouteId {
+        crate::ids::RouteId {
+            config: self.config.id,
+            virtual_host: self.virtual_host_index,
+            route: self.route_index,
+            weighted_cluster: self.weighted_cluster_index,
+        }
+    }
+
+    /// Header operations in the order in which they are applied.
+    pub fn header_edits(&self) -> impl Iterator<Item = &'t HeaderEdits> + use<'t> {
+        let weighted = self.weighted_cluster.and_then(|cluster| cluster.headers.as_deref());
+        let levels = [
+            weighted,
+            self.route.headers.as_deref(),
+            self.virtual_host.headers.as_deref(),
+            self.config.headers.as_deref(),
+        ];
+        let reverse = self.config.most_specific_header_mutations_wins;
+        (0..levels.len()).filter_map(move |i| levels[if reverse { levels.len() - 1 - i } else { i }])
+    }
+
+    /// Appends the new authority to `out`; `false` and nothing appended when it stays. The weighted cluster's own
+    /// rewriting comes first. `endpoint_name` is the chosen endpoint's host name.
+    pub fn rewrite_host(
+        &self,
+        request: &(impl Request + ?Sized),
+        endpoint_name: Option<&str>,
+        out: &mut String,
+    ) -> bool {
+        if let Some(host) = self.weighted_cluster.and_then(|cluster| cluster.host_rewrite.as_ref()) {
+            out.push_str(host);
+            return true;
+        }
+        match &self.route.action {
+            Action::Forward(forward) => forward.host_rewrite.apply(request, endpoint_name, out),
+            Action::Redirect(_) | Action::DirectResponse(_) => false,
+        }
+    }
+
+    /// The retry policy of the route or its virtual host.
+    pub fn retry(&self) -> Option<&'t Arc<RetryPolicy>> {
+        match &self.route.action {
+            Action::Forward(forward) => forward.retry.as_ref().or(self.virtual_host.retry.as_ref()),
+            Action::Redirect(_) | Action::DirectResponse(_) => None,
+        }
+    }
+
+    /// Fault settings: of the weighted cluster, route, virtual host, route configuration, else of the filter in the
+    /// chain.
+    pub fn fault(&self, chain: &'t Option<Arc<Fault>>) -> Option<&'t Arc<Fault>> {
+        most_specific(self.overrides().map(|filters| &filters.fault), chain.as_ref())
+    }
+
+    /// CORS settings: of the weighted cluster, route, virtual host or route configuration.
+    pub fn cors(&self) -> Option<&'t Arc<CorsPolicy>> {
+        most_specific(self.overrides().map(|filters| &filters.cors), None)
+    }
+
+    fn overrides(&self) -> impl Iterator<Item = &'t FilterOverrides> + use<'t> {
+        let weighted = self.weighted_cluster.and_then(|cluster| cluster.filters.as_deref());
+        let levels = [
+            weighted,
+            self.route.filters.as_deref(),
+            self.virtual_host.filters.as_deref(),
+            self.config.filters.as_deref(),
+        ];
+        levels.into_iter().flatten()
+    }
+}
+
+fn most_specific<'t, T>(
+    levels: impl Iterator<Item = &'t Override<T>>,
+    chain: Option<&'t Arc<T>>,
+) -> Option<&'t Arc<T>> {
+    for level in levels {
+        match level {
+            Override::Inherit => {}
+            Override::Disabled => return None,
+            Override::Set(settings) => return Some(settings),
+        }
+    }
+    chain
+}

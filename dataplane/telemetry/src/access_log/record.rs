@@ -1,0 +1,305 @@
+//! What is known about one finished request or connection.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::flags::ResponseFlags;
+
+/// A range of a record's arena.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// Values for one access-log line. Plain data: filling it costs copies into one arena and no
+/// formatting. `clear` keeps the memory, so a record can be used again.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What ended.
+    pub kind: RecordKind,
+    /// When the request, or the connection, began.
+    pub start_time: SystemTime,
+    /// From the beginning to the last byte out.
+    pub duration: Option<Duration>,
+    /// Downstream protocol; `None` for TCP.
+    pub protocol: Option<Protocol>,
+    /// Upstream protocol.
+    pub upstream_protocol: Option<Protocol>,
+    /// Status of the answer; 0 when none was started.
+    pub response_code: u16,
+    /// Why it ended so.
+    pub flags: ResponseFlags,
+    /// Body bytes received from the client.
+    pub bytes_received: u64,
+    /// Body bytes sent to the client.
+    pub bytes_sent: u64,
+    /// Head bytes of the request.
+    pub request_headers_bytes: u64,
+    /// Head bytes of the answer.
+    pub response_headers_bytes: u64,
+    /// Trailer bytes of the answer.
+    pub response_trailers_bytes: u64,
+    /// All bytes from the client for this request.
+    pub downstream_wire_bytes_received: u64,
+    /// All bytes to the client for this request.
+    pub downstream_wire_bytes_sent: u64,
+    /// All bytes from the upstream for this request.
+    pub upstream_wire_bytes_received: u64,
+    /// All bytes to the upstream for this request.
+    pub upstream_wire_bytes_sent: u64,
+    /// Head bytes from the upstream.
+    pub upstream_header_bytes_received: u64,
+    /// Head bytes to the upstream.
+    pub upstream_header_bytes_sent: u64,
+    /// Tries made; 0 when no upstream was asked.
+    pub upstream_attempts: u32,
+    /// Downstream connection, numbered per process.
+    pub connection_id: u64,
+    /// Upstream connection.
+    pub upstream_connection_id: Option<u64>,
+    /// The client, as `x-forwarded-for` or the PROXY protocol tell it.
+    pub downstream_remote: Option<Address>,
+    /// The client's socket address.
+    pub downstream_direct_remote: Option<Address>,
+    /// Our address, as the client meant it.
+    pub downstream_local: Option<Address>,
+    /// Our socket's address.
+    pub downstream_direct_local: Option<Address>,
+    /// The endpoint that was picked, connected or not.
+    pub upstream_remote: Option<Address>,
+    /// Our address towards the endpoint; known once connected.
+    pub upstream_local: Option<Address>,
+    /// gRPC status of the answer.
+    pub grpc_status: Option<u32>,
+    times: [Option<Duration>; TimePoint::ALL.len()],
+    texts: [Option<Span>; Text::ALL.len()],
+    headers: Vec<(u16, Span)>,
+    arena: Vec<u8>,
+}
+
+/// What a record tells the end of. Source: Envoy `AccessLogType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RecordKind {
+    /// An HTTP request.
+    #[default]
+    Http,
+    /// A TCP connection.
+    Tcp,
+    /// A connection that no filter chain took.
+    Listener,
+}
+
+/// A protocol, as it is written in logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `HTTP/1.0`
+    Http10,
+    /// `HTTP/1.1`
+    Http11,
+    /// `HTTP/2`
+    Http2,
+}
+
+impl Protocol {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// An address, as it is written in logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// IP address and port.
+    Ip(SocketAddr),
+    /// Path of a Unix socket.
+    Pipe(Box<str>),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+/// Declares an enum whose variants index an array of a record.
+macro_rules! indexed {
+    ($(#[doc = $edoc:literal])* $name:ident { $($(#[doc = $doc:literal])* $variant:ident,)+ }) => {
+        $(#[doc = $edoc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[doc = $doc])* $variant,)+ }
+
+        impl $name {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+        }
+    };
+}
+
+indexed! {
+    /// Text values.
+    Text {
+        /// `RESPONSE_CODE_DETAILS`
+        ResponseCodeDetails,
+        /// `CONNECTION_TERMINATION_DETAILS`
+        ConnectionTerminationDetails,
+        /// `UPSTREAM_TRANSPORT_FAILURE_REASON`
+        UpstreamTransportFailureReason,
+        /// `DOWNSTREAM_TRANSPORT_FAILURE_REASON`
+        DownstreamTransportFailureReason,
+        /// `UPSTREAM_CLUSTER`: the cluster's statistics name where it has one.
+        UpstreamCluster,
+        /// `UPSTREAM_CLUSTER_RAW`: the cluster's name.
+        UpstreamClusterRaw,
+        /// `UPSTREAM_HOST_NAME`
+        UpstreamHostName,
+        /// `ROUTE_NAME`
+        RouteName,
+        /// `VIRTUAL_CLUSTER_NAME`
+        VirtualClusterName,
+        /// `FILTER_CHAIN_NAME`
+        FilterChainName,
+        /// `REQUESTED_SERVER_NAME`
+        RequestedServerName,
+        /// `LOCAL_REPLY_BODY`
+        LocalReplyBody,
+        /// `STREAM_ID`
+        StreamId,
+    }
+}
+
+indexed! {
+    /// Moments, as time since the beginning. Names in parentheses are `COMMON_DURATION`'s.
+    TimePoint {
+        /// Request complete (`DS_RX_END`).
+        RequestEnd,
+        /// Connecting to the upstream begins (`US_CX_BEG`).
+        UpstreamConnectBegin,
+        /// Connected to the upstream (`US_CX_END`).
+        UpstreamConnectEnd,
+        /// TLS handshake with the upstream done (`US_HS_END`).
+        UpstreamHandshakeEnd,
+        /// First request byte to the upstream (`US_TX_BEG`).
+        UpstreamSendBegin,
+        /// Last request byte to the upstream (`US_TX_END`).
+        UpstreamSendEnd,
+        /// First answer byte from the upstream (`US_RX_BEG`).
+        UpstreamReceiveBegin,
+        /// Last answer byte from the upstream (`US_RX_END`).
+        UpstreamReceiveEnd,
+        /// First answer byte to the client (`DS_TX_BEG`).
+        ResponseBegin,
+        /// Last answer byte to the client (`DS_TX_END`).
+        ResponseEnd,
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            kind: RecordKind::Http,
+            start_time: SystemTime::UNIX_EPOCH,
+            duration: None,
+            protocol: None,
+            upstream_protocol: None,
+            response_code: 0,
+            flags: ResponseFlags::new(),
+            bytes_received: 0,
+            bytes_sent: 0,
+            request_headers_bytes: 0,
+            response_headers_bytes: 0,
+            response_trailers_bytes: 0,
+            downstream_wire_bytes_received: 0,
+            downstream_wire_bytes_sent: 0,
+            upstream_wire_bytes_received: 0,
+            upstream_wire_bytes_sent: 0,
+            upstream_header_bytes_received: 0,
+            upstream_header_bytes_sent: 0,
+            upstream_attempts: 0,
+            connection_id: 0,
+            upstream_connection_id: None,
+            downstream_remote: None,
+            downstream_direct_remote: None,
+            downstream_local: None,
+            downstream_direct_local: None,
+            upstream_remote: None,
+            upstream_local: None,
+            grpc_status: None,
+            times: [None; TimePoint::ALL.len()],
+            texts: [None; Text::ALL.len()],
+            headers: Vec::new(),
+            arena: Vec::new(),
+        }
+    }
+}
+
+impl Record {
+    /// An empty record; allocates with the first text.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets all values and keeps the memory.
+    pub fn clear(&mut self) {
+        let mut headers = std::mem::take(&mut self.headers);
+        let mut arena = std::mem::take(&mut self.arena);
+        headers.clear();
+        arena.clear();
+        *self = Self { headers, arena, ..Self::default() };
+    }
+
+    /// Sets a text value. An empty one counts as missing.
+    pub fn set(&mut self, text: Text, value: &[u8]) {
+        let span = (!value.is_empty()).then(|| self.store(value));
+        if let Some(slot) = self.texts.get_mut(text as usize) {
+            *slot = span;
+        }
+    }
+
+    /// A text value.
+    pub fn text(&self, text: Text) -> Option<&[u8]> {
+        let span = self.texts.get(text as usize).copied().flatten()?;
+        self.bytes(span)
+    }
+
+    /// Sets the value of a wanted header field; `slot` is its place in
+    /// [`LogFormat::headers`](super::LogFormat::headers).
+    pub fn push_header(&mut self, slot: usize, value: &[u8]) {
+        let Ok(slot) = u16::try_from(slot) else { return };
+        let span = self.store(value);
+        self.headers.push((slot, span));
+    }
+
+    /// The value of a wanted header field.
+    pub fn header(&self, slot: usize) -> Option<&[u8]> {
+        let (_, span) = self.headers.iter().find(|(s, _)| usize::from(*s) == slot)?;
+        self.bytes(*span)
+    }
+
+    /// Notes when something happened, as time since the beginning.
+    pub fn mark(&mut self, point: TimePoint, since_start: Duration) {
+        if let Some(slot) = self.times.get_mut(point as usize) {
+            *slot = Some(since_start);
+        }
+    }
+
+    /// When something happened, as time since the beginning.
+    pub fn time(&self, point: TimePoint) -> Option<Duration> {
+        self.times.get(point as usize).copied().flatten()
+    }
+
+    fn store(&mut self, value: &[u8]) -> Span {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(value);
+        // Values come from heads, whose size is limited far below 4 GiB.
+        Span { start: start as u32, len: value.len() as u32 }
+    }
+
+    fn bytes(&self, span: Span) -> Option<&[u8]> {
+        let start = span.start as usize;
+        self.arena.get(start..start + span.len as usize)
+    }
+}

@@ -1,0 +1,549 @@
+//! Every metric, one row each. Names and meaning are Envoy's.
+//!
+//! Sources: Envoy `docs/root/configuration/upstream/cluster_manager/cluster_stats`,
+//! `…/http/http_conn_man/stats`, `…/listeners/stats`, `…/observability/statistics`;
+//! telemetry contract §1.6 for the ones that tools read.
+
+use crate::scope::{Scope, metric, scope};
+
+scope! {
+    /// A cluster: `cluster.<name>.…`.
+    Cluster, prefix "cluster", label Some("cluster_name"), by_status Some("upstream_rq");
+    counters ClusterCounter {
+        /// Connections opened.
+        UpstreamCxTotal = "upstream_cx_total",
+        /// HTTP/1.1 connections opened.
+        UpstreamCxHttp1Total = "upstream_cx_http1_total",
+        /// HTTP/2 connections opened.
+        UpstreamCxHttp2Total = "upstream_cx_http2_total",
+        /// Connections that could not be established.
+        UpstreamCxConnectFail = "upstream_cx_connect_fail",
+        /// Connections not established in time.
+        UpstreamCxConnectTimeout = "upstream_cx_connect_timeout",
+        /// Connections closed after their idle timeout.
+        UpstreamCxIdleTimeout = "upstream_cx_idle_timeout",
+        /// Connection attempts in a row that failed for one request.
+        UpstreamCxConnectAttemptsExceeded = "upstream_cx_connect_attempts_exceeded",
+        /// Requests refused because the connection limit was reached.
+        UpstreamCxOverflow = "upstream_cx_overflow",
+        /// Requests refused because a connection pool could not be created.
+        UpstreamCxPoolOverflow = "upstream_cx_pool_overflow",
+        /// Connections closed by us or by the peer.
+        UpstreamCxDestroy = "upstream_cx_destroy",
+        /// Connections closed by us.
+        UpstreamCxDestroyLocal = "upstream_cx_destroy_local",
+        /// Connections closed by the peer.
+        UpstreamCxDestroyRemote = "upstream_cx_destroy_remote",
+        /// Connections closed with requests in flight.
+        UpstreamCxDestroyWithActiveRq = "upstream_cx_destroy_with_active_rq",
+        /// Connections closed by us with requests in flight.
+        UpstreamCxDestroyLocalWithActiveRq = "upstream_cx_destroy_local_with_active_rq",
+        /// Connections closed by the peer with requests in flight.
+        UpstreamCxDestroyRemoteWithActiveRq = "upstream_cx_destroy_remote_with_active_rq",
+        /// Connections closed because their response asked for it.
+        UpstreamCxCloseNotify = "upstream_cx_close_notify",
+        /// Bytes received from the cluster.
+        UpstreamCxRxBytesTotal = "upstream_cx_rx_bytes_total",
+        /// Bytes sent to the cluster.
+        UpstreamCxTxBytesTotal = "upstream_cx_tx_bytes_total",
+        /// Connections that broke the protocol.
+        UpstreamCxProtocolError = "upstream_cx_protocol_error",
+        /// Connections closed for having served their maximum of requests.
+        UpstreamCxMaxRequests = "upstream_cx_max_requests",
+        /// Requests, retries not included.
+        UpstreamRqTotal = "upstream_rq_total",
+        /// Answers with any status.
+        UpstreamRqCompleted = "upstream_rq_completed",
+        /// Answers with status 1xx.
+        UpstreamRq1xx = "upstream_rq_1xx",
+        /// Answers with status 2xx.
+        UpstreamRq2xx = "upstream_rq_2xx",
+        /// Answers with status 3xx.
+        UpstreamRq3xx = "upstream_rq_3xx",
+        /// Answers with status 4xx.
+        UpstreamRq4xx = "upstream_rq_4xx",
+        /// Answers with status 5xx.
+        UpstreamRq5xx = "upstream_rq_5xx",
+        /// Requests that had to wait for a connection.
+        UpstreamRqPendingTotal = "upstream_rq_pending_total",
+        /// Requests refused because too many were waiting or in flight.
+        UpstreamRqPendingOverflow = "upstream_rq_pending_overflow",
+        /// Waiting requests failed because no connection could be established.
+        UpstreamRqPendingFailureEject = "upstream_rq_pending_failure_eject",
+        /// Requests given up before a connection was found.
+        UpstreamRqCancelled = "upstream_rq_cancelled",
+        /// Requests answered while the cluster was in maintenance mode.
+        UpstreamRqMaintenanceMode = "upstream_rq_maintenance_mode",
+        /// Requests that took longer than their timeout.
+        UpstreamRqTimeout = "upstream_rq_timeout",
+        /// Tries that took longer than their own timeout.
+        UpstreamRqPerTryTimeout = "upstream_rq_per_try_timeout",
+        /// Tries without progress for their idle timeout.
+        UpstreamRqPerTryIdleTimeout = "upstream_rq_per_try_idle_timeout",
+        /// Requests that lasted longer than their maximum.
+        UpstreamRqMaxDurationReached = "upstream_rq_max_duration_reached",
+        /// Requests reset by us.
+        UpstreamRqTxReset = "upstream_rq_tx_reset",
+        /// Requests reset by the peer.
+        UpstreamRqRxReset = "upstream_rq_rx_reset",
+        /// Retries.
+        UpstreamRqRetry = "upstream_rq_retry",
+        /// Retries that succeeded.
+        UpstreamRqRetrySuccess = "upstream_rq_retry_success",
+        /// Retries refused by the retry circuit breaker.
+        UpstreamRqRetryOverflow = "upstream_rq_retry_overflow",
+        /// Requests not retried because their number of retries was used up.
+        UpstreamRqRetryLimitExceeded = "upstream_rq_retry_limit_exceeded",
+        /// Waits before a retry with exponential back-off.
+        UpstreamRqRetryBackoffExponential = "upstream_rq_retry_backoff_exponential",
+        /// Times reading from a connection paused because the receiver was slow.
+        UpstreamFlowControlPausedReadingTotal = "upstream_flow_control_paused_reading_total",
+        /// Times reading resumed.
+        UpstreamFlowControlResumedReadingTotal = "upstream_flow_control_resumed_reading_total",
+        /// Requests that found no healthy endpoint.
+        UpstreamCxNoneHealthy = "upstream_cx_none_healthy",
+        /// Picks made among all endpoints because too few were healthy.
+        LbHealthyPanic = "lb_healthy_panic",
+        /// Updates of the set of endpoints.
+        MembershipChange = "membership_change",
+        /// Endpoint updates received.
+        UpdateAttempt = "update_attempt",
+        /// Endpoint updates applied.
+        UpdateSuccess = "update_success",
+        /// Endpoint updates that could not be fetched.
+        UpdateFailure = "update_failure",
+        /// Endpoint updates that were refused.
+        UpdateRejected = "update_rejected",
+        /// Endpoint updates without content.
+        UpdateEmpty = "update_empty",
+        /// Endpoints ejected.
+        OutlierEjectionsEnforcedTotal = "outlier_detection.ejections_enforced_total",
+        /// Ejections not made because too many endpoints were ejected already.
+        OutlierEjectionsOverflow = "outlier_detection.ejections_overflow",
+        /// Endpoints found to fail in a row.
+        OutlierEjectionsDetectedConsecutive5xx = "outlier_detection.ejections_detected_consecutive_5xx",
+        /// Endpoints ejected for failing in a row.
+        OutlierEjectionsEnforcedConsecutive5xx = "outlier_detection.ejections_enforced_consecutive_5xx",
+    }
+    gauges ClusterGauge {
+        /// Connections open.
+        UpstreamCxActive = "upstream_cx_active",
+        /// Requests in flight.
+        UpstreamRqActive = "upstream_rq_active",
+        /// Requests waiting for a connection.
+        UpstreamRqPendingActive = "upstream_rq_pending_active",
+        /// Endpoints.
+        MembershipTotal = "membership_total",
+        /// Healthy endpoints.
+        MembershipHealthy = "membership_healthy",
+        /// Endpoints usable only when no healthy one is left.
+        MembershipDegraded = "membership_degraded",
+        /// Endpoints left out of load balancing for being excluded.
+        MembershipExcluded = "membership_excluded",
+        /// Endpoints ejected.
+        OutlierEjectionsActive = "outlier_detection.ejections_active",
+        /// 1 when the connection limit is reached.
+        CxOpen = "circuit_breakers.default.cx_open",
+        /// 1 when the limit of waiting requests is reached.
+        RqPendingOpen = "circuit_breakers.default.rq_pending_open",
+        /// 1 when the limit of requests in flight is reached.
+        RqOpen = "circuit_breakers.default.rq_open",
+        /// 1 when the limit of concurrent retries is reached.
+        RqRetryOpen = "circuit_breakers.default.rq_retry_open",
+        /// 1 when the limit of connection pools is reached.
+        CxPoolOpen = "circuit_breakers.default.cx_pool_open",
+    }
+    histograms ClusterHistogram {
+        /// Time from request to complete response, in milliseconds.
+        UpstreamRqTime = "upstream_rq_time",
+        /// Time to establish a connection, in milliseconds.
+        UpstreamCxConnectMs = "upstream_cx_connect_ms",
+        /// Life of a connection, in milliseconds.
+        UpstreamCxLengthMs = "upstream_cx_length_ms",
+    }
+}
+
+scope! {
+    /// An HTTP connection manager: `http.<stat_prefix>.…`.
+    Http, prefix "http", label Some("http_conn_manager_prefix"), by_status None;
+    counters HttpCounter {
+        /// Connections accepted.
+        DownstreamCxTotal = "downstream_cx_total",
+        /// HTTP/1.1 connections accepted.
+        DownstreamCxHttp1Total = "downstream_cx_http1_total",
+        /// HTTP/2 connections accepted.
+        DownstreamCxHttp2Total = "downstream_cx_http2_total",
+        /// Connections upgraded (websocket) or turned into tunnels.
+        DownstreamCxUpgradesTotal = "downstream_cx_upgrades_total",
+        /// Connections closed by us or by the client.
+        DownstreamCxDestroy = "downstream_cx_destroy",
+        /// Connections closed by us.
+        DownstreamCxDestroyLocal = "downstream_cx_destroy_local",
+        /// Connections closed by the client.
+        DownstreamCxDestroyRemote = "downstream_cx_destroy_remote",
+        /// Connections closed with requests in flight.
+        DownstreamCxDestroyActiveRq = "downstream_cx_destroy_active_rq",
+        /// Connections closed by us with requests in flight.
+        DownstreamCxDestroyLocalActiveRq = "downstream_cx_destroy_local_active_rq",
+        /// Connections closed by the client with requests in flight.
+        DownstreamCxDestroyRemoteActiveRq = "downstream_cx_destroy_remote_active_rq",
+        /// Connections closed for draining.
+        DownstreamCxDrainClose = "downstream_cx_drain_close",
+        /// Connections closed after their idle timeout.
+        DownstreamCxIdleTimeout = "downstream_cx_idle_timeout",
+        /// Connections closed after their longest duration.
+        DownstreamCxMaxDurationReached = "downstream_cx_max_duration_reached",
+        /// Connections closed after their highest number of requests.
+        DownstreamCxMaxRequestsReached = "downstream_cx_max_requests_reached",
+        /// Connections closed because resources ran out.
+        DownstreamCxOverloadDisableKeepalive = "downstream_cx_overload_disable_keepalive",
+        /// Connections that broke the protocol.
+        DownstreamCxProtocolError = "downstream_cx_protocol_error",
+        /// Bytes received from clients.
+        DownstreamCxRxBytesTotal = "downstream_cx_rx_bytes_total",
+        /// Bytes sent to clients.
+        DownstreamCxTxBytesTotal = "downstream_cx_tx_bytes_total",
+        /// Requests.
+        DownstreamRqTotal = "downstream_rq_total",
+        /// HTTP/1.1 requests.
+        DownstreamRqHttp1Total = "downstream_rq_http1_total",
+        /// HTTP/2 requests.
+        DownstreamRqHttp2Total = "downstream_rq_http2_total",
+        /// Requests answered with any status.
+        DownstreamRqCompleted = "downstream_rq_completed",
+        /// Requests answered with status 1xx.
+        DownstreamRq1xx = "downstream_rq_1xx",
+        /// Requests answered with status 2xx.
+        DownstreamRq2xx = "downstream_rq_2xx",
+        /// Requests answered with status 3xx.
+        DownstreamRq3xx = "downstream_rq_3xx",
+        /// Requests answered with status 4xx.
+        DownstreamRq4xx = "downstream_rq_4xx",
+        /// Requests answered with status 5xx.
+        DownstreamRq5xx = "downstream_rq_5xx",
+        /// Requests reset by the client.
+        DownstreamRqRxReset = "downstream_rq_rx_reset",
+        /// Requests reset by us.
+        DownstreamRqTxReset = "downstream_rq_tx_reset",
+        /// Requests whose path was not absolute.
+        DownstreamRqNonRelativePath = "downstream_rq_non_relative_path",
+        /// Requests refused by path normalisation.
+        DownstreamRqFailedPathNormalization = "downstream_rq_failed_path_normalization",
+        /// Requests redirected to their normalised path.
+        DownstreamRqRedirectedWithNormalizedPath = "downstream_rq_redirected_with_normalized_path",
+        /// Requests without progress for the stream idle timeout.
+        DownstreamRqIdleTimeout = "downstream_rq_idle_timeout",
+        /// Requests that lasted longer than their maximum.
+        DownstreamRqMaxDurationReached = "downstream_rq_max_duration_reached",
+        /// Requests not complete within the request timeout.
+        DownstreamRqTimeout = "downstream_rq_timeout",
+        /// Requests whose head was not complete in time.
+        DownstreamRqHeaderTimeout = "downstream_rq_header_timeout",
+        /// Requests whose head was too large.
+        DownstreamRqTooLarge = "downstream_rq_too_large",
+        /// Requests refused because resources ran out.
+        DownstreamRqOverloadClose = "downstream_rq_overload_close",
+        /// Answers started before the request was complete.
+        DownstreamRqResponseBeforeRqComplete = "downstream_rq_response_before_rq_complete",
+        /// Upgrade requests for which no upgrade is configured.
+        DownstreamRqWsOnNonWsRoute = "downstream_rq_ws_on_non_ws_route",
+        /// Times reading from a client paused because the receiver was slow.
+        DownstreamFlowControlPausedReadingTotal = "downstream_flow_control_paused_reading_total",
+        /// Times reading resumed.
+        DownstreamFlowControlResumedReadingTotal = "downstream_flow_control_resumed_reading_total",
+        /// Requests for which no route was found.
+        NoRoute = "no_route",
+        /// Requests whose route names a cluster that does not exist.
+        NoCluster = "no_cluster",
+        /// Requests answered with a redirect.
+        RqRedirect = "rq_redirect",
+        /// Requests answered directly.
+        RqDirectResponse = "rq_direct_response",
+        /// Requests sent on to a cluster.
+        RqTotal = "rq_total",
+        /// Requests authorization let pass.
+        RbacAllowed = "rbac.allowed",
+        /// Requests authorization refused.
+        RbacDenied = "rbac.denied",
+        /// Requests aborted by fault injection.
+        FaultAbortsInjected = "fault.aborts_injected",
+        /// Requests delayed by fault injection.
+        FaultDelaysInjected = "fault.delays_injected",
+    }
+    gauges HttpGauge {
+        /// Connections open.
+        DownstreamCxActive = "downstream_cx_active",
+        /// HTTP/1.1 connections open.
+        DownstreamCxHttp1Active = "downstream_cx_http1_active",
+        /// HTTP/2 connections open.
+        DownstreamCxHttp2Active = "downstream_cx_http2_active",
+        /// Upgraded connections open.
+        DownstreamCxUpgradesActive = "downstream_cx_upgrades_active",
+        /// Requests in flight.
+        DownstreamRqActive = "downstream_rq_active",
+    }
+    histograms HttpHistogram {
+        /// Time from request to complete response, in milliseconds.
+        DownstreamRqTime = "downstream_rq_time",
+        /// Life of a connection, in milliseconds.
+        DownstreamCxLengthMs = "downstream_cx_length_ms",
+    }
+}
+
+scope! {
+    /// A listener: `listener.<address>.…`, with colons in the address written as `_`.
+    Listener, prefix "listener", label Some("listener_address"), by_status None;
+    counters ListenerCounter {
+        /// Connections accepted.
+        DownstreamCxTotal = "downstream_cx_total",
+        /// Connections closed.
+        DownstreamCxDestroy = "downstream_cx_destroy",
+        /// Connections refused because the listener's limit was reached.
+        DownstreamCxOverflow = "downstream_cx_overflow",
+        /// Connections refused because resources ran out.
+        DownstreamCxOverloadReject = "downstream_cx_overload_reject",
+        /// Connections refused because the process' limit was reached.
+        DownstreamGlobalCxOverflow = "downstream_global_cx_overflow",
+        /// Connections not secured in time.
+        DownstreamCxTransportSocketConnectTimeout = "downstream_cx_transport_socket_connect_timeout",
+        /// Connections that matched no filter chain.
+        NoFilterChainMatch = "no_filter_chain_match",
+        /// Connections that sent too little for the listener filters in time.
+        DownstreamPreCxTimeout = "downstream_pre_cx_timeout",
+    }
+    gauges ListenerGauge {
+        /// Connections open.
+        DownstreamCxActive = "downstream_cx_active",
+        /// Connections waiting for listener filters.
+        DownstreamPreCxActive = "downstream_pre_cx_active",
+    }
+    histograms ListenerHistogram {
+        /// Life of a connection, in milliseconds.
+        DownstreamCxLengthMs = "downstream_cx_length_ms",
+    }
+}
+
+scope! {
+    /// A TCP proxy: `tcp.<stat_prefix>.…`.
+    Tcp, prefix "tcp", label Some("tcp_prefix"), by_status None;
+    counters TcpCounter {
+        /// Connections handled.
+        DownstreamCxTotal = "downstream_cx_total",
+        /// Connections without a route.
+        DownstreamCxNoRoute = "downstream_cx_no_route",
+        /// Bytes received from clients.
+        DownstreamCxRxBytesTotal = "downstream_cx_rx_bytes_total",
+        /// Bytes sent to clients.
+        DownstreamCxTxBytesTotal = "downstream_cx_tx_bytes_total",
+        /// Connections closed after the idle timeout.
+        IdleTimeout = "idle_timeout",
+        /// Connections closed after their longest duration.
+        MaxDownstreamConnectionDuration = "max_downstream_connection_duration",
+        /// Times reading from a client paused because the receiver was slow.
+        DownstreamFlowControlPausedReadingTotal = "downstream_flow_control_paused_reading_total",
+        /// Times reading resumed.
+        DownstreamFlowControlResumedReadingTotal = "downstream_flow_control_resumed_reading_total",
+        /// Upstream flushes continued after the client went away.
+        UpstreamFlushTotal = "upstream_flush_total",
+    }
+    gauges TcpGauge {
+        /// Connections open.
+        DownstreamCxActive = "downstream_cx_active",
+        /// Upstream connections being flushed after the client went away.
+        UpstreamFlushActive = "upstream_flush_active",
+    }
+    histograms TcpHistogram {}
+}
+
+scope! {
+    /// The process: `server.…`.
+    Server, prefix "server", label None, by_status None;
+    counters ServerCounter {
+        /// Panics caught in connection tasks.
+        TaskPanics = "ringsail_task_panics",
+        /// Access-log records dropped because the queue was full.
+        AccessLogDropped = "ringsail_access_log_dropped",
+        /// Times a shard asked its buffer pool in vain.
+        BuffersExhausted = "ringsail_buffers_exhausted",
+    }
+    gauges ServerGauge {
+        /// 0 live, 1 draining, 2 before initialisation, 3 initialising.
+        State = "state",
+        /// 1 while the server serves.
+        Live = "live",
+        /// Seconds since start.
+        Uptime = "uptime",
+        /// Shards.
+        Concurrency = "concurrency",
+        /// Bytes allocated.
+        MemoryAllocated = "memory_allocated",
+        /// Bytes reserved by the allocator.
+        MemoryHeapSize = "memory_heap_size",
+        /// Bytes of physical memory.
+        MemoryPhysicalSize = "memory_physical_size",
+        /// Downstream connections open.
+        TotalConnections = "total_connections",
+        /// Parent process' connections; always 0.
+        ParentConnections = "parent_connections",
+        /// Days until the first certificate expires.
+        DaysUntilFirstCertExpiring = "days_until_first_cert_expiring",
+        /// Always 0: there is no hot restart.
+        HotRestartEpoch = "hot_restart_epoch",
+        /// Version as one number.
+        Version = "version",
+        /// 1 with io_uring, 0 with epoll.
+        EngineIoUring = "ringsail_engine_io_uring",
+        /// Table versions alive.
+        TablesVersions = "ringsail_tables_versions",
+    }
+    histograms ServerHistogram {
+        /// Time from start to serving, in milliseconds.
+        InitializationTimeMs = "initialization_time_ms",
+    }
+}
+
+scope! {
+    /// Clusters as a whole: `cluster_manager.…`.
+    ClusterManager, prefix "cluster_manager", label None, by_status None;
+    counters ClusterManagerCounter {
+        /// Clusters added.
+        ClusterAdded = "cluster_added",
+        /// Clusters changed.
+        ClusterModified = "cluster_modified",
+        /// Clusters removed.
+        ClusterRemoved = "cluster_removed",
+        /// Clusters updated.
+        ClusterUpdated = "cluster_updated",
+        /// CDS responses received.
+        CdsUpdateAttempt = "cds.update_attempt",
+        /// CDS responses accepted.
+        CdsUpdateSuccess = "cds.update_success",
+        /// CDS fetches that failed.
+        CdsUpdateFailure = "cds.update_failure",
+        /// CDS responses refused.
+        CdsUpdateRejected = "cds.update_rejected",
+    }
+    gauges ClusterManagerGauge {
+        /// Clusters that serve.
+        ActiveClusters = "active_clusters",
+        /// Clusters that wait for endpoints.
+        WarmingClusters = "warming_clusters",
+        /// Hash of the last accepted CDS version.
+        CdsVersion = "cds.version",
+    }
+    histograms ClusterManagerHistogram {}
+}
+
+scope! {
+    /// Listeners as a whole: `listener_manager.…`.
+    ListenerManager, prefix "listener_manager", label None, by_status None;
+    counters ListenerManagerCounter {
+        /// Listeners added.
+        ListenerAdded = "listener_added",
+        /// Listeners changed.
+        ListenerModified = "listener_modified",
+        /// Listeners removed.
+        ListenerRemoved = "listener_removed",
+        /// Listeners stopped.
+        ListenerStopped = "listener_stopped",
+        /// Listeners opened, counted per shard.
+        ListenerCreateSuccess = "listener_create_success",
+        /// Listeners that could not be opened.
+        ListenerCreateFailure = "listener_create_failure",
+        /// Listeners changed in place.
+        ListenerInPlaceUpdated = "listener_in_place_updated",
+        /// LDS responses received.
+        LdsUpdateAttempt = "lds.update_attempt",
+        /// LDS responses accepted.
+        LdsUpdateSuccess = "lds.update_success",
+        /// LDS fetches that failed.
+        LdsUpdateFailure = "lds.update_failure",
+        /// LDS responses refused.
+        LdsUpdateRejected = "lds.update_rejected",
+    }
+    gauges ListenerManagerGauge {
+        /// Listeners that serve.
+        TotalListenersActive = "total_listeners_active",
+        /// Listeners that wait for configuration.
+        TotalListenersWarming = "total_listeners_warming",
+        /// Listeners that drain.
+        TotalListenersDraining = "total_listeners_draining",
+        /// Filter chains that drain.
+        TotalFilterChainsDraining = "total_filter_chains_draining",
+        /// 1 once all shards accept.
+        WorkersStarted = "workers_started",
+        /// Hash of the last accepted LDS version.
+        LdsVersion = "lds.version",
+    }
+    histograms ListenerManagerHistogram {}
+}
+
+scope! {
+    /// The connection to the control plane: `control_plane.…`.
+    ControlPlane, prefix "control_plane", label None, by_status None;
+    counters ControlPlaneCounter {
+        /// Requests held back to limit their rate.
+        RateLimitEnforced = "rate_limit_enforced",
+    }
+    gauges ControlPlaneGauge {
+        /// 1 while connected.
+        ConnectedState = "connected_state",
+        /// Requests waiting to be sent.
+        PendingRequests = "pending_requests",
+    }
+    histograms ControlPlaneHistogram {}
+}
+
+/// A route configuration that a connection manager subscribes to:
+/// `http.<stat_prefix>.rds.<route_config>.…`. The scope's name is `<stat_prefix>.rds.<route_config>`.
+#[derive(Clone, Copy, Debug)]
+pub enum Rds {}
+
+impl Rds {
+    /// The scope's name.
+    pub fn scope_name(stat_prefix: &str, route_config: &str) -> String {
+        format!("{stat_prefix}{RDS_INFIX}{route_config}")
+    }
+}
+
+const RDS_INFIX: &str = ".rds.";
+
+impl Scope for Rds {
+    type Counter = RdsCounter;
+    type Gauge = RdsGauge;
+    type Histogram = RdsHistogram;
+    const PREFIX: &'static str = Http::PREFIX;
+    const LABEL: Option<&'static str> = Http::LABEL;
+    const FAMILY: &'static str = "http_rds";
+    const BY_STATUS: Option<&'static str> = None;
+
+    fn labels(name: &str) -> [Option<(&'static str, &str)>; 2] {
+        let (prefix, route_config) = name.split_once(RDS_INFIX).unwrap_or((name, ""));
+        let [prefix, _] = Http::labels(prefix);
+        [prefix, Some(("rds_route_config", route_config))]
+    }
+}
+
+metric!(
+    RdsCounter,
+    "Counters of [`Rds`].",
+    /// Configurations applied that differ from the one before.
+    ConfigReload = "config_reload",
+    /// Subscriptions and responses.
+    UpdateAttempt = "update_attempt",
+    /// Responses accepted.
+    UpdateSuccess = "update_success",
+    /// Fetches that failed.
+    UpdateFailure = "update_failure",
+    /// Responses refused.
+    UpdateRejected = "update_rejected",
+    /// Responses without content.
+    UpdateEmpty = "update_empty",
+);
+metric!(
+    RdsGauge,
+    "Gauges of [`Rds`].",
+    /// Hash of the last accepted version.
+    Version = "version",
+);
+metric!(RdsHistogram, "Histograms of [`Rds`].",);

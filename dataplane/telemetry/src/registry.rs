@@ -1,0 +1,341 @@
+//! Who has statistics: names on one side, blocks of all shards on the other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use hashbrown::HashMap;
+
+use crate::block::{Block, Stats, Totals};
+use crate::limits::SCOPES_PER_SHARD_MAX;
+use crate::metrics::{
+    Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, Rds, Server, Tcp,
+};
+use crate::scope::Scope;
+
+/// All statistics of the process. The agent reads it; shards write into it through a [`Seat`].
+#[derive(Debug)]
+pub struct Registry {
+    created: Receiver<Created>,
+    creations: Sender<Created>,
+    scopes: Mutex<Scopes>,
+    server: Arc<Block<Server>>,
+    cluster_manager: Arc<Block<ClusterManager>>,
+    listener_manager: Arc<Block<ListenerManager>>,
+    control_plane: Arc<Block<ControlPlane>>,
+}
+
+/// A block that a shard made, on its way to the registry.
+#[derive(Debug)]
+enum Created {
+    Cluster(Box<str>, Arc<Block<Cluster>>),
+    Http(Box<str>, Arc<Block<Http>>),
+    Listener(Box<str>, Arc<Block<Listener>>),
+    Tcp(Box<str>, Arc<Block<Tcp>>),
+}
+
+/// Blocks by name, one per shard that uses the name.
+type ByName<S> = BTreeMap<Box<str>, Vec<Arc<Block<S>>>>;
+
+#[derive(Debug, Default)]
+struct Scopes {
+    clusters: ByName<Cluster>,
+    http: ByName<Http>,
+    listeners: ByName<Listener>,
+    tcp: ByName<Tcp>,
+    rds: ByName<Rds>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Arc<Self> {
+        // Not bounded itself: what travels here is bounded by SCOPES_PER_SHARD_MAX per shard and
+        // kind, and would be held by the shard anyway.
+        let (creations, created) = unbounded();
+        Arc::new(Self {
+            created,
+            creations,
+            scopes: Mutex::default(),
+            server: Arc::default(),
+            cluster_manager: Arc::default(),
+            listener_manager: Arc::default(),
+            control_plane: Arc::default(),
+        })
+    }
+
+    /// A place for one more writing thread.
+    pub fn seat(&self) -> Seat {
+        Seat { creations: self.creations.clone() }
+    }
+
+    /// `server.…`; written by the agent only.
+    pub fn server(&self) -> &Block<Server> {
+        &self.server
+    }
+
+    /// `cluster_manager.…`; written by the agent only.
+    pub fn cluster_manager(&self) -> &Block<ClusterManager> {
+        &self.cluster_manager
+    }
+
+    /// `listener_manager.…`; written by the agent only.
+    pub fn listener_manager(&self) -> &Block<ListenerManager> {
+        &self.listener_manager
+    }
+
+    /// `control_plane.…`; written by the agent only.
+    pub fn control_plane(&self) -> &Block<ControlPlane> {
+        &self.control_plane
+    }
+
+    /// A further block of a cluster, for a writer that is no shard: the agent's `xds-grpc`, and the
+    /// membership gauges it knows. The caller is the block's only writer and keeps it; calling
+    /// again makes another block.
+    pub fn cluster_block(&self, name: &str) -> Arc<Block<Cluster>> {
+        let block = Arc::<Block<Cluster>>::default();
+        let mut scopes = self.lock();
+        scopes.clusters.entry(name.into()).or_default().push(Arc::clone(&block));
+        block
+    }
+
+    /// A block for the subscription of one connection manager to one route configuration. The
+    /// caller is its only writer and keeps it; calling again makes another block.
+    pub fn rds_block(&self, stat_prefix: &str, route_config: &str) -> Arc<Block<Rds>> {
+        let block = Arc::<Block<Rds>>::default();
+        let name = Rds::scope_name(stat_prefix, route_config);
+        let mut scopes = self.lock();
+        scopes.rds.entry(name.into()).or_default().push(Arc::clone(&block));
+        block
+    }
+
+    /// Sums over all shards as of now. Blocks that no writer holds any more are let go first.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut scopes = self.lock();
+        release(&mut scopes.clusters);
+        release(&mut scopes.http);
+        release(&mut scopes.listeners);
+        release(&mut scopes.tcp);
+        release(&mut scopes.rds);
+        Snapshot {
+            clusters: sum(&scopes.clusters),
+            http: sum(&scopes.http),
+            listeners: sum(&scopes.listeners),
+            tcp: sum(&scopes.tcp),
+            rds: sum(&scopes.rds),
+            server: total(&[Arc::clone(&self.server)]),
+            cluster_manager: total(&[Arc::clone(&self.cluster_manager)]),
+            listener_manager: total(&[Arc::clone(&self.listener_manager)]),
+            control_plane: total(&[Arc::clone(&self.control_plane)]),
+        }
+    }
+
+    /// The scopes, with everything that shards created since.
+    fn lock(&self) -> MutexGuard<'_, Scopes> {
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        for created in self.created.try_iter() {
+            match created {
+                Created::Cluster(name, block) => scopes.clusters.entry(name).or_default().push(block),
+                Created::Http(name, block) => scopes.http.entry(name).or_default().push(block),
+                Created::Listener(name, block) => scopes.listeners.entry(name).or_default().push(block),
+                Created::Tcp(name, block) => scopes.tcp.entry(name).or_default().push(block),
+            }
+        }
+        scopes
+    }
+}
+
+/// Lets go of blocks that only the registry holds: their cluster or listener is gone.
+fn release<S: Scope>(scopes: &mut ByName<S>) {
+    scopes.retain(|_, blocks| {
+        blocks.retain(|block| Arc::strong_count(block) > 1);
+        !blocks.is_empty()
+    });
+}
+
+fn sum<S: Scope>(scopes: &ByName<S>) -> Vec<(Box<str>, Totals<S>)> {
+    scopes.iter().map(|(name, blocks)| (name.clone(), total(blocks))).collect()
+}
+
+fn total<S: Scope>(blocks: &[Arc<Block<S>>]) -> Totals<S> {
+    let mut totals = Totals::new();
+    for block in blocks {
+        block.add_to(&mut totals);
+    }
+    totals
+}
+
+/// All values at one moment, scopes sorted by name.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) clusters: Vec<(Box<str>, Totals<Cluster>)>,
+    pub(crate) http: Vec<(Box<str>, Totals<Http>)>,
+    pub(crate) listeners: Vec<(Box<str>, Totals<Listener>)>,
+    pub(crate) tcp: Vec<(Box<str>, Totals<Tcp>)>,
+    pub(crate) rds: Vec<(Box<str>, Totals<Rds>)>,
+    pub(crate) server: Totals<Server>,
+    pub(crate) cluster_manager: Totals<ClusterManager>,
+    pub(crate) listener_manager: Totals<ListenerManager>,
+    pub(crate) control_plane: Totals<ControlPlane>,
+}
+
+/// A writing thread's place in the registry, before it reached its thread.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    creations: Sender<Created>,
+}
+
+impl Seat {
+    /// The thread's own registry. Call it on that thread: the result cannot move.
+    pub fn open(self) -> ShardRegistry {
+        ShardRegistry {
+            creations: self.creations,
+            clusters: RefCell::default(),
+            http: RefCell::default(),
+            listeners: RefCell::default(),
+            tcp: RefCell::default(),
+        }
+    }
+}
+
+type Handles<S> = RefCell<HashMap<Box<str>, Stats<S>>>;
+
+/// One shard's statistics by name. Look a handle up once and keep it with what it counts.
+#[derive(Debug)]
+pub struct ShardRegistry {
+    creations: Sender<Created>,
+    clusters: Handles<Cluster>,
+    http: Handles<Http>,
+    listeners: Handles<Listener>,
+    tcp: Handles<Tcp>,
+}
+
+impl ShardRegistry {
+    /// Statistics of the cluster with this statistics name; created on first use.
+    pub fn cluster(&self, name: &str) -> Stats<Cluster> {
+        self.handle(&self.clusters, name, Created::Cluster)
+    }
+
+    /// Statistics of an HTTP connection manager's `stat_prefix`; created on first use.
+    pub fn http(&self, stat_prefix: &str) -> Stats<Http> {
+        self.handle(&self.http, stat_prefix, Created::Http)
+    }
+
+    /// Statistics of a listener, by `stat_prefix` or else address; created on first use. Colons are
+    /// written as `_`, as Envoy does.
+    pub fn listener(&self, name: &str) -> Stats<Listener> {
+        self.handle(&self.listeners, &name.replace(':', "_"), Created::Listener)
+    }
+
+    /// Statistics of a TCP proxy's `stat_prefix`; created on first use.
+    pub fn tcp(&self, stat_prefix: &str) -> Stats<Tcp> {
+        self.handle(&self.tcp, stat_prefix, Created::Tcp)
+    }
+
+    /// Forgets a cluster that is gone. Its values vanish once no handle is left on any shard.
+    pub fn forget_cluster(&self, name: &str) {
+        self.clusters.borrow_mut().remove(name);
+    }
+
+    /// Forgets a listener that is gone.
+    pub fn forget_listener(&self, name: &str) {
+        self.listeners.borrow_mut().remove(name.replace(':', "_").as_str());
+    }
+
+    fn handle<S: Scope>(
+        &self,
+        handles: &Handles<S>,
+        name: &str,
+        created: fn(Box<str>, Arc<Block<S>>) -> Created,
+    ) -> Stats<S> {
+        if let Some(stats) = handles.borrow().get(name) {
+            return stats.clone();
+        }
+        let mut handles = handles.borrow_mut();
+        let name = if handles.len() < SCOPES_PER_SHARD_MAX { name } else { OVERFLOW };
+        if let Some(stats) = handles.get(name) {
+            return stats.clone();
+        }
+        let block = Arc::<Block<S>>::default();
+        // Fails only when the registry is gone, that is at shutdown: then nobody reads.
+        let _ = self.creations.send(created(name.into(), Arc::clone(&block)));
+        let stats = Stats::new(block);
+        handles.insert(name.into(), stats.clone());
+        stats
+    }
+}
+
+/// Name of the scope that counts for all scopes beyond the limit.
+const OVERFLOW: &str = "ringsail_overflow";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{ClusterCounter, ClusterGauge};
+
+    fn cluster(registry: &Registry, name: &str) -> Option<(u64, u64)> {
+        let snapshot = registry.snapshot();
+        let totals = &snapshot.clusters.iter().find(|(n, _)| &**n == name)?.1;
+        Some((totals.counter(ClusterCounter::UpstreamRqTotal), totals.gauge(ClusterGauge::UpstreamRqActive)))
+    }
+
+    #[test]
+    fn values_of_all_shards_add_up() {
+        let registry = Registry::new();
+        let threads: Vec<_> = (1..=3u64)
+            .map(|n| {
+                let seat = registry.seat();
+                std::thread::spawn(move || {
+                    let shard = seat.open();
+                    shard.cluster("a").add(ClusterCounter::UpstreamRqTotal, n);
+                    shard.cluster("a").set(ClusterGauge::UpstreamRqActive, n);
+                    // Leaked, so that the block still counts as held after the thread.
+                    std::mem::forget(shard);
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(cluster(&registry, "a"), Some((6, 6)));
+    }
+
+    #[test]
+    fn a_scope_is_created_once_per_shard() {
+        let registry = Registry::new();
+        let shard = registry.seat().open();
+        let first = shard.cluster("a");
+        shard.cluster("a").add(ClusterCounter::UpstreamRqTotal, 1);
+        assert_eq!(first.counter(ClusterCounter::UpstreamRqTotal), 1);
+        assert_eq!(registry.snapshot().clusters.len(), 1);
+    }
+
+    #[test]
+    fn a_forgotten_cluster_disappears_with_its_last_handle() {
+        let registry = Registry::new();
+        let shard = registry.seat().open();
+        let held = shard.cluster("a");
+        shard.forget_cluster("a");
+        assert!(cluster(&registry, "a").is_some());
+        drop(held);
+        assert!(cluster(&registry, "a").is_none());
+    }
+
+    #[test]
+    fn scopes_beyond_the_limit_share_one() {
+        let registry = Registry::new();
+        let shard = registry.seat().open();
+        for i in 0..SCOPES_PER_SHARD_MAX + 2 {
+            shard.tcp(&format!("t{i}"));
+        }
+        assert_eq!(registry.snapshot().tcp.len(), SCOPES_PER_SHARD_MAX + 1);
+    }
+
+    #[test]
+    fn listener_addresses_have_no_colon() {
+        let registry = Registry::new();
+        let shard = registry.seat().open();
+        let _held = shard.listener("[::1]:80");
+        assert_eq!(&*registry.snapshot().listeners[0].0, "[__1]_80");
+    }
+}

@@ -1,0 +1,181 @@
+//! Statistics as text: what the admin endpoints `/stats` and `/stats/prometheus` answer.
+
+mod json;
+mod prometheus;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::fmt::Write as _;
+
+pub use json::json;
+pub(crate) use json::push_json_string;
+pub use prometheus::prometheus;
+pub use text::text;
+
+use crate::block::Totals;
+use crate::histogram::HistogramSnapshot;
+use crate::metrics::{Cluster, ClusterGauge};
+use crate::registry::{Registry, Snapshot};
+use crate::scope::{Metric, Scope};
+
+/// Which statistics to show.
+#[derive(Clone, Copy, Default)]
+pub struct Selection<'a> {
+    /// Leave out counters and gauges that are 0 (`?usedonly`).
+    pub used_only: bool,
+    /// Show only names for which this is true (`?filter=`, or the bootstrap's stats matcher). It
+    /// sees the full dotted name.
+    pub filter: Option<&'a dyn Fn(&str) -> bool>,
+    /// How many endpoints clusters have. The agent knows it from the tables; keeping it here for
+    /// clusters without traffic would cost each of them a block.
+    pub memberships: &'a [Membership<'a>],
+}
+
+/// Endpoints of one cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership<'a> {
+    /// The cluster's statistics name.
+    pub cluster: &'a str,
+    /// All endpoints.
+    pub total: u64,
+    /// Healthy ones.
+    pub healthy: u64,
+    /// Degraded ones.
+    pub degraded: u64,
+}
+
+impl Membership<'_> {
+    fn gauges(&self) -> [(ClusterGauge, u64); 3] {
+        [
+            (ClusterGauge::MembershipTotal, self.total),
+            (ClusterGauge::MembershipHealthy, self.healthy),
+            (ClusterGauge::MembershipDegraded, self.degraded),
+        ]
+    }
+}
+
+/// Gauges of a scope that has no block.
+type Sparse<S> = (Box<str>, [(<S as Scope>::Gauge, u64); 3]);
+
+/// Takes the values of now, memberships included: those of clusters without a block are given
+/// apart.
+fn take(registry: &Registry, selection: &Selection<'_>) -> (Snapshot, Vec<Sparse<Cluster>>) {
+    let mut snapshot = registry.snapshot();
+    let mut idle = Vec::new();
+    for membership in selection.memberships {
+        let clusters = &mut snapshot.clusters;
+        match clusters.binary_search_by(|(name, _)| (**name).cmp(membership.cluster)) {
+            Ok(at) => {
+                if let Some((_, totals)) = clusters.get_mut(at) {
+                    membership.gauges().iter().for_each(|(gauge, value)| totals.set_gauge(*gauge, *value));
+                }
+            }
+            Err(_) => idle.push((membership.cluster.into(), membership.gauges())),
+        }
+    }
+    (snapshot, idle)
+}
+
+impl Selection<'_> {
+    fn shows(&self, name: &str) -> bool {
+        self.filter.is_none_or(|filter| filter(name))
+    }
+
+    fn shows_value(&self, name: &str, value: u64) -> bool {
+        (value != 0 || !self.used_only) && self.shows(name)
+    }
+}
+
+/// The quantiles Envoy shows, in percent.
+const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0];
+
+/// Calls `number` for every counter and gauge and `histogram` for every histogram that has values,
+/// with full dotted names. Order is that of the declarations.
+fn for_each(
+    snapshot: &Snapshot,
+    idle: &[Sparse<Cluster>],
+    selection: Selection<'_>,
+    number: &mut dyn FnMut(&str, u64),
+    histogram: &mut dyn FnMut(&str, &HistogramSnapshot),
+) {
+    let mut visit = Visit { selection, number, histogram, name: String::new() };
+    visit.scope("", &snapshot.cluster_manager);
+    for (name, totals) in &snapshot.clusters {
+        visit.scope(name, totals);
+    }
+    for (name, gauges) in idle {
+        for (gauge, value) in gauges {
+            visit.value::<Cluster>(name, gauge.name(), *value);
+        }
+    }
+    visit.scope("", &snapshot.control_plane);
+    for (name, totals) in &snapshot.http {
+        visit.scope(name, totals);
+    }
+    for (name, totals) in &snapshot.rds {
+        visit.scope(name, totals);
+    }
+    for (name, totals) in &snapshot.listeners {
+        visit.scope(name, totals);
+    }
+    visit.scope("", &snapshot.listener_manager);
+    visit.scope("", &snapshot.server);
+    for (name, totals) in &snapshot.tcp {
+        visit.scope(name, totals);
+    }
+}
+
+struct Visit<'a> {
+    selection: Selection<'a>,
+    number: &'a mut dyn FnMut(&str, u64),
+    histogram: &'a mut dyn FnMut(&str, &HistogramSnapshot),
+    /// Reused for every full name.
+    name: String,
+}
+
+impl Visit<'_> {
+    fn scope<S: Scope>(&mut self, scope: &str, totals: &Totals<S>) {
+        for counter in S::Counter::ALL {
+            self.value::<S>(scope, counter.name(), totals.counter(*counter));
+        }
+        if let Some(base) = S::BY_STATUS {
+            for (status, count) in totals.by_status() {
+                self.value::<S>(scope, &format!("{base}_{status}"), count);
+            }
+        }
+        for gauge in S::Gauge::ALL {
+            self.value::<S>(scope, gauge.name(), totals.gauge(*gauge));
+        }
+        for histogram in S::Histogram::ALL {
+            let values = totals.histogram(*histogram);
+            full_name::<S>(&mut self.name, scope, histogram.name());
+            if values.count() > 0 && self.selection.shows(&self.name) {
+                (self.histogram)(&self.name, &values);
+            }
+        }
+    }
+
+    fn value<S: Scope>(&mut self, scope: &str, metric: &str, value: u64) {
+        full_name::<S>(&mut self.name, scope, metric);
+        if self.selection.shows_value(&self.name, value) {
+            (self.number)(&self.name, value);
+        }
+    }
+}
+
+/// Writes `prefix.scope.metric` to `name`.
+fn full_name<S: Scope>(name: &mut String, scope: &str, metric: &str) {
+    name.clear();
+    // Writing to a String does not fail.
+    let _ = match scope {
+        "" => write!(name, "{}.{metric}", S::PREFIX),
+        _ => write!(name, "{}.{scope}.{metric}", S::PREFIX),
+    };
+}
+
+/// `0.5`, `1`, `2500`; three digits after the point at most.
+fn push_number(value: f64, out: &mut String) {
+    let text = format!("{value:.3}");
+    out.push_str(text.trim_end_matches('0').trim_end_matches('.'));
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask corpora NAME`: one corpus of real cases through the real code.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::shell::Shell;
+
+/// What a corpus must reach for `cargo xtask test` to pass.
+pub struct Gate {
+    /// Name of the corpus.
+    pub name: &'static str,
+    /// Least share of cases that agree, in percent.
+    pub agree_percent_min: u32,
+}
+
+/// The corpora that have a runner. No corpus may have an unsafe verdict.
+pub const GATES: [Gate; 4] = [
+    Gate { name: "http1-vectors", agree_percent_min: 90 },
+    Gate { name: "path-normalization", agree_percent_min: 100 },
+    Gate { name: "envoy-routes", agree_percent_min: 100 },
+    Gate { name: "istio-simulation", agree_percent_min: 70 },
+];
+
+/// The folder that holds a corpus unless `--dir` names another.
+pub fn default_folder(root: &Path, name: &str) -> PathBuf {
+    root.join("../shared/corpora").join(name)
+}
+
+/// Runs one corpus; with a gate, its figures must reach it.
+pub fn run(root: &Path, name: &str, dir: Option<&Path>, gate: Option<&Gate>) -> Result<()> {
+    let dir = dir.map_or_else(|| default_folder(root, name), Path::to_path_buf);
+    let mut arguments: Vec<String> =
+        ["run", "--quiet", "--package", "ringsail-corpora", "--", name, "--dir"].map(str::to_owned).to_vec();
+    arguments.push(dir.to_string_lossy().into_owned());
+    if let Some(gate) = gate {
+        arguments.push(format!("--agree-percent-min={}", gate.agree_percent_min));
+    }
+    Shell::new(root, "cargo", arguments).run()
+}
