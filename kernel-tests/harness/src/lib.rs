@@ -9,4 +9,5 @@ pub mod config;
 pub mod engines;
 pub mod memory;
 pub mod peer;
+pub mod ports;
 pub mod upstream;

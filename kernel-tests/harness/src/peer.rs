@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::ports::{free_address, wait_until_listening};
 
 /// How long a proxy may take until its admin port says LIVE. Envoy needs about 0.1 s; a loaded machine, more.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -163,7 +165,8 @@ impl Peer {
                 bail!("{} ended at start with {status}:\n{}", self.name, self.output());
             }
             if self.admin("/ready").is_ok_and(|body| body.starts_with("LIVE")) {
-                return Ok(());
+                return wait_until_listening(&self.listeners, START_TIMEOUT)
+                    .with_context(|| format!("{}:\n{}", self.name, self.output()));
             }
             if Instant::now() > deadline {
                 bail!("{} was not ready within {START_TIMEOUT:?}:\n{}", self.name, self.output());
@@ -195,8 +198,4 @@ fn without_chunk_lines(mut body: &str) -> String {
         body = after;
     }
     data
-}
-
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

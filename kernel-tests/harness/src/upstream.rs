@@ -36,7 +36,7 @@ pub fn echo() -> Result<SocketAddr> {
 
 /// A port where nothing listens.
 pub fn refused() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    crate::ports::free_address()
 }
 
 fn echo_all(mut stream: TcpStream) {
