@@ -23,3 +23,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Idle connections kept per called service.
 pub const IDLE_CALL_CONNECTIONS_MAX: usize = 256;
+
+/// Streams of one HTTP/2 connection that may be open at once: more than any benchmark uses.
+pub const HTTP2_STREAMS_MAX: u32 = 1024;
+
+/// HTTP/2 receive windows in bytes, per stream and per connection: 1 MiB, so that a proxy's own windows are the limit.
+pub const HTTP2_WINDOW_BYTES: u32 = 1 << 20;

@@ -1,4 +1,4 @@
-//! `ringsail-upstream`: a programmable HTTP/1.1 backend in one small program.
+//! `ringsail-upstream`: a programmable backend in one small program: HTTP/1.1, HTTP/2 from the first byte on, and gRPC.
 //!
 //! It plays every service of the demo application (who it is and whom it calls come from the command line) and
 //! is the upstream of the benchmarks, so it answers a plain request in two system calls. It is no example of a
@@ -18,6 +18,7 @@ use crate::server::Service;
 
 mod call;
 mod control;
+mod http2;
 mod latency;
 mod limits;
 mod message;

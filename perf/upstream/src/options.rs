@@ -4,7 +4,7 @@ use clap::Parser;
 
 use crate::latency::Latency;
 
-/// A programmable HTTP/1.1 backend: the demo's application and the benchmark's upstream.
+/// A programmable HTTP/1.1, HTTP/2 and gRPC backend: the demo's application and the benchmark's upstream.
 ///
 /// Every answer names this service and what the services it called answered, as JSON. With --size the
 /// answer is that many bytes instead. One request can change its answer with the query parameters delay, status

@@ -11,12 +11,13 @@ use tokio::task::JoinSet;
 
 use crate::call::{Caller, Context};
 use crate::control::Control;
+use crate::http2;
 use crate::limits::HEADER_COUNT_MAX;
 use crate::message::{Fields, Framing, Input, bad};
 use crate::options::Options;
 
 /// Body bytes are sent in pieces of this array: a long body needs no memory of its length.
-static FILLER: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+pub static FILLER: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// What every connection needs.
 pub struct Service {
@@ -24,24 +25,37 @@ pub struct Service {
     caller: Caller,
 }
 
-/// What of a request is left once its bytes are used.
+/// What of an HTTP/1 request is left once its bytes are used.
 struct Request {
     is_head: bool,
     keep_alive: bool,
     expects_continue: bool,
     framing: Framing,
-    control: Result<Control, String>,
-    context: Context,
+    asked: Asked,
 }
 
-enum Body {
+/// What decides the answer.
+pub struct Asked {
+    /// What the request wishes, or why that makes no sense.
+    pub control: Result<Control, String>,
+    /// What travels on with calls to other services.
+    pub context: Context,
+}
+
+/// The answer's body.
+pub enum Body {
+    /// Who answered, and what those it called answered.
     Json(String),
+    /// So many bytes.
     Filler(u64),
 }
 
-struct Answer {
-    status: u16,
-    body: Body,
+/// An answer before it is written in the client's protocol.
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Body.
+    pub body: Body,
 }
 
 impl Service {
@@ -54,6 +68,9 @@ impl Service {
     /// Serves one connection until either side ends it.
     pub async fn serve(self: Rc<Self>, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        if http2::is_spoken(&stream).await? {
+            return http2::serve(self, stream).await;
+        }
         let mut input = Input::default();
         let mut output = Vec::new();
         loop {
@@ -71,7 +88,7 @@ impl Service {
                 }
                 input.read_body(&mut stream, request.framing, &mut Vec::new(), 0).await?;
             }
-            let answer = self.answer(&request).await;
+            let answer = self.answer(&request.asked).await;
             output.clear();
             self.send(&mut stream, &mut output, &request, &answer).await?;
             if !request.keep_alive {
@@ -89,13 +106,7 @@ impl Service {
         let parsed = head.parse(input.unused()).map_err(|_| bad("request is not HTTP"))?;
         let httparse::Status::Complete(head_len) = parsed else { return Ok(None) };
         let fields = Fields(head.headers);
-        let control = Control::read(head.path.unwrap_or("/"), &fields);
-        let forwarded_query = control.as_ref().map_or("", |control| control.forwarded_query.as_str());
-        let context = if self.options.calls.is_empty() {
-            Context::default()
-        } else {
-            Context::of(&fields, forwarded_query)
-        };
+        let asked = self.asked(head.path.unwrap_or("/"), &fields);
         let keep_alive = match head.version {
             Some(1) => !fields.has_token("connection", "close"),
             _ => fields.has_token("connection", "keep-alive"),
@@ -105,15 +116,27 @@ impl Service {
             keep_alive,
             expects_continue: fields.has_token("expect", "100-continue"),
             framing: Framing::of(&fields, Framing::Length(0))?,
-            control,
-            context,
+            asked,
         };
         input.consume(head_len);
         Ok(Some(request))
     }
 
-    async fn answer(&self, request: &Request) -> Answer {
-        let control = match &request.control {
+    /// What a request asks by its target and fields.
+    pub fn asked(&self, target: &str, fields: &Fields<'_>) -> Asked {
+        let control = Control::read(target, fields);
+        let forwarded_query = control.as_ref().map_or("", |control| control.forwarded_query.as_str());
+        let context = if self.options.calls.is_empty() {
+            Context::default()
+        } else {
+            Context::of(fields, forwarded_query)
+        };
+        Asked { control, context }
+    }
+
+    /// Waits, calls others and decides, as the command line and the request say.
+    pub async fn answer(&self, asked: &Asked) -> Answer {
+        let control = match &asked.control {
             Ok(control) => control,
             Err(reason) => {
                 return Answer { status: 400, body: Body::Json(json!({"error": reason}).to_string()) };
@@ -127,7 +150,7 @@ impl Service {
         let status = control.status.unwrap_or(if fails { self.options.error_status } else { 200 });
         let body = match control.size.or(self.options.size) {
             Some(size) => Body::Filler(size),
-            None => Body::Json(self.describe(&request.context).await),
+            None => Body::Json(self.describe(&asked.context).await),
         };
         Answer { status, body }
     }

@@ -103,3 +103,43 @@ fn pipelined_requests_and_chunked_bodies_are_answered_in_order() {
     let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("content-length")).collect();
     assert_eq!(lengths, ["content-length: 2", "content-length: 3"]);
 }
+
+/// Sends one request over HTTP/2; gives status, body length and trailers.
+fn get_over_http2(service: &Running, target: &str, kind: &str) -> (u16, usize, http::HeaderMap) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(&service.address).await.expect("it listens");
+        let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let request = http::Request::post(format!("http://a{target}")).header("content-type", kind);
+        let (answer, mut body) =
+            client.send_request(request.body(()).expect("a request"), false).expect("sent");
+        body.send_data(bytes::Bytes::from_static(b"hello"), true).expect("sent");
+        let answer = answer.await.expect("answered");
+        let status = answer.status().as_u16();
+        let mut body = answer.into_body();
+        let mut length = 0;
+        while let Some(bytes) = body.data().await {
+            let bytes = bytes.expect("a body");
+            length += bytes.len();
+            body.flow_control().release_capacity(bytes.len()).expect("released");
+        }
+        (status, length, body.trailers().await.expect("an end").unwrap_or_default())
+    })
+}
+
+#[test]
+fn a_client_that_begins_with_the_preface_is_answered_over_http2() {
+    let service = start(&["--size", "10"]);
+    assert_eq!(get_over_http2(&service, "/", "text/plain"), (200, 10, http::HeaderMap::new()));
+    let (status, length, _) = get_over_http2(&service, "/?status=503&size=3000000", "text/plain");
+    assert_eq!((status, length), (503, 3_000_000));
+}
+
+#[test]
+fn a_grpc_call_gets_one_message_and_its_status_in_the_trailers() {
+    let service = start(&["--size", "10"]);
+    let (status, length, trailers) = get_over_http2(&service, "/shop.Cart/Add", "application/grpc");
+    assert_eq!((status, length), (200, 15));
+    assert_eq!(trailers["grpc-status"], "0");
+}
