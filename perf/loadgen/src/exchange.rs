@@ -1,127 +1,86 @@
-//! One request and its answer on one connection.
+//! One request and its answer, over whatever the run speaks.
 
 use std::io;
 use std::net::SocketAddr;
 
-use memchr::memmem;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::limits::HEAD_BYTES_MAX;
+use crate::options::Options;
+use crate::{http1, http2};
 
 /// What every connection sends, and how it knows the answer's end.
 #[derive(Debug)]
 pub struct Exchange {
     target: SocketAddr,
-    request: Vec<u8>,
-    /// The answer is this many bytes; without it the answer is HTTP with a content-length.
-    echo: Option<usize>,
+    request: Request,
 }
 
-/// A connection with the buffer its answers are read into.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
+enum Request {
+    /// The bytes of one HTTP/1.1 request.
+    Http1(Vec<u8>),
+    Http2(Box<http2::Request>),
+    /// As many bytes come back.
+    Echo(Vec<u8>),
+}
+
+/// One use of a connection: HTTP/2 has as many on a connection as there are streams at a time.
+#[derive(Debug)]
+pub enum Connection {
+    /// HTTP/1.1 or bytes: one exchange at a time.
+    Single(http1::Connection),
+    /// A stream at a time of a shared connection.
+    Shared(http2::Connection),
 }
 
 impl Exchange {
-    /// Sends `request` to `target`; the answer is HTTP unless `echo` says how many bytes it has.
-    pub fn new(target: SocketAddr, request: Vec<u8>, echo: Option<usize>) -> Exchange {
-        Exchange { target, request, echo }
+    /// What `options` ask for.
+    ///
+    /// # Errors
+    /// When target, host or header fields make no HTTP request.
+    pub fn new(options: &Options) -> anyhow::Result<Exchange> {
+        let request = match options.echo {
+            Some(bytes) => Request::Echo(vec![b'x'; bytes]),
+            None if options.http2 || options.grpc => Request::Http2(Box::new(http2::Request::new(options)?)),
+            None => Request::Http1(http1::request(options)),
+        };
+        Ok(Exchange { target: options.target, request })
     }
 
-    /// Opens a connection.
-    pub async fn connect(&self) -> io::Result<Connection> {
+    /// Opens a connection that `uses` exchanges may use at a time; only HTTP/2 shares.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn connect(&self, uses: usize) -> io::Result<Vec<Connection>> {
+        let mut connections = Vec::with_capacity(uses);
+        if let Request::Http2(_) = self.request {
+            let shared = http2::Connection::new(self.stream().await?).await?;
+            connections.extend((0..uses).map(|_| Connection::Shared(shared.clone())));
+            return Ok(connections);
+        }
+        for _ in 0..uses {
+            connections.push(Connection::Single(http1::Connection::new(self.stream().await?)));
+        }
+        Ok(connections)
+    }
+
+    async fn stream(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.target).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: Vec::with_capacity(16 * 1024) })
+        Ok(stream)
     }
 
-    /// Sends the request and reads the answer; `true` when it was a success (2xx, or every byte of the echo).
+    /// Sends the request and reads the answer; `true` when it was a success (2xx, gRPC status 0, or every byte of the
+    /// echo).
     ///
     /// # Errors
     /// When the connection fails or the answer is not what the options announced.
     pub async fn run(&self, connection: &mut Connection) -> io::Result<bool> {
-        connection.stream.write_all(&self.request).await?;
-        connection.buffer.clear();
-        match self.echo {
-            Some(bytes) => {
-                while connection.buffer.len() < bytes {
-                    connection.more().await?;
-                }
-                Ok(connection.buffer == self.request)
-            }
-            None => connection.http_answer().await,
+        match (&self.request, connection) {
+            (Request::Http1(request), Connection::Single(connection)) => connection.http(request).await,
+            (Request::Echo(bytes), Connection::Single(connection)) => connection.echo(bytes).await,
+            (Request::Http2(request), Connection::Shared(connection)) => connection.run(request).await,
+            _ => Err(io::Error::other("a connection of another protocol")),
         }
-    }
-}
-
-impl Connection {
-    async fn http_answer(&mut self) -> io::Result<bool> {
-        let head_end = loop {
-            self.more().await?;
-            if let Some(at) = memmem::find(&self.buffer, b"\r\n\r\n") {
-                break at + 4;
-            }
-            if self.buffer.len() > HEAD_BYTES_MAX {
-                return Err(io::Error::other("the response head is too long"));
-            }
-        };
-        let answer = Answer::parse(&self.buffer[..head_end])?;
-        let mut left = answer.length.saturating_sub((self.buffer.len() - head_end) as u64);
-        while left > 0 {
-            self.buffer.clear();
-            left = left.saturating_sub(self.more().await? as u64);
-        }
-        Ok(answer.status / 100 == 2)
-    }
-
-    async fn more(&mut self) -> io::Result<usize> {
-        match self.stream.read_buf(&mut self.buffer).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            length => Ok(length),
-        }
-    }
-}
-
-/// What an HTTP head says of its answer.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    /// The body's length in bytes.
-    length: u64,
-}
-
-impl Answer {
-    fn parse(head: &[u8]) -> io::Result<Answer> {
-        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
-        let head = std::str::from_utf8(head).map_err(|_| invalid("the response head is not text"))?;
-        let mut lines = head.split("\r\n");
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| invalid("no status line"))?;
-        let length = lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse().ok());
-        let length = length.ok_or_else(|| invalid("the response has no content-length"))?;
-        Ok(Answer { status, length })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_and_length_are_read_whatever_the_case_of_the_name() {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\nserver: a\r\n\r\n";
-        assert_eq!(Answer::parse(head).unwrap(), Answer { status: 200, length: 1024 });
-    }
-
-    #[test]
-    fn an_answer_without_a_length_is_refused() {
-        assert!(Answer::parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
-        assert!(Answer::parse(b"nonsense\r\n\r\n").is_err());
     }
 }

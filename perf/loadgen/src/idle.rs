@@ -11,13 +11,14 @@ use crate::options::Options;
 /// # Errors
 /// When a connection or its request fails.
 pub async fn hold(options: &Options) -> Result<()> {
-    let exchange = Exchange::new(options.target, options.request(), options.echo);
+    let exchange = Exchange::new(options)?;
     let mut held = Vec::new();
     for index in 0..options.connections {
         let context = || format!("connection {} of {}", index + 1, options.connections);
-        let mut connection = exchange.connect().await.with_context(context)?;
-        exchange.run(&mut connection).await.with_context(context)?;
-        held.push(connection);
+        for mut connection in exchange.connect(1).await.with_context(context)? {
+            exchange.run(&mut connection).await.with_context(context)?;
+            held.push(connection);
+        }
     }
     println!("holding {}", held.len());
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;

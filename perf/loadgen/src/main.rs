@@ -13,6 +13,8 @@ use clap::Parser;
 use crate::options::Options;
 
 mod exchange;
+mod http1;
+mod http2;
 mod idle;
 mod limits;
 mod options;

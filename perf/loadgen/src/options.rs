@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::limits::{CONNECTIONS_MAX, RATE_MAX};
+use crate::limits::{CONNECTIONS_MAX, RATE_MAX, STREAMS_MAX};
 
 /// An open-loop load generator: latency counts from when a request was due, not from when it could be sent.
 #[derive(Debug, Clone, Parser)]
@@ -43,12 +43,28 @@ pub struct Options {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
 
+    /// Bytes of the request's body
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub body: usize,
+
+    /// Speak HTTP/2 from the first byte on
+    #[arg(long)]
+    pub http2: bool,
+
+    /// Make gRPC calls over HTTP/2: --path is /package.Service/Method, --body the message's length
+    #[arg(long)]
+    pub grpc: bool,
+
+    /// Streams at a time on each HTTP/2 connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=STREAMS_MAX))]
+    pub streams: u64,
+
     /// One request per connection
     #[arg(long)]
     pub new_connections: bool,
 
     /// Send this many bytes and wait for as many instead of speaking HTTP (for an echo server)
-    #[arg(long, value_name = "BYTES", conflicts_with_all = ["path", "headers"])]
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["path", "headers", "body", "http2", "grpc"])]
     pub echo: Option<usize>,
 
     /// Send one request on every connection, then hold them all open until standard input ends
@@ -61,14 +77,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// The bytes of one request.
-    pub fn request(&self) -> Vec<u8> {
-        if let Some(bytes) = self.echo {
-            return vec![b'x'; bytes];
-        }
-        let close = if self.new_connections { "connection: close\r\n" } else { "" };
-        let headers: String = self.headers.iter().map(|field| format!("{field}\r\n")).collect();
-        format!("GET {} HTTP/1.1\r\nhost: {}\r\n{close}{headers}\r\n", self.path, self.host).into_bytes()
+    /// The request's method: POST where it has a body.
+    pub fn method(&self) -> &'static str {
+        if self.body > 0 || self.grpc { "POST" } else { "GET" }
+    }
+
+    /// Exchanges that run at a time on one connection.
+    pub fn streams(&self) -> usize {
+        if self.http2 || self.grpc { self.streams as usize } else { 1 }
     }
 }
 

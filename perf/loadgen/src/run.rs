@@ -36,11 +36,11 @@ struct Shared {
 /// # Errors
 /// When not a single connection can be opened.
 pub async fn run(options: &Options) -> Result<Outcome> {
-    let exchange = Exchange::new(options.target, options.request(), options.echo);
+    let exchange = Exchange::new(options)?;
     let mut connections = Vec::new();
     for _ in 0..options.connections {
-        connections
-            .push(exchange.connect().await.with_context(|| format!("connecting to {}", options.target))?);
+        let opened = exchange.connect(options.streams()).await;
+        connections.extend(opened.with_context(|| format!("connecting to {}", options.target))?);
     }
     let start = Instant::now();
     let measured_from = start + options.warmup;
@@ -134,7 +134,7 @@ impl Shared {
 
     async fn attempt(&self, connection: &mut Option<Connection>) -> std::io::Result<bool> {
         if connection.is_none() {
-            *connection = Some(self.exchange.connect().await?);
+            *connection = self.exchange.connect(1).await?.pop();
         }
         match connection {
             Some(connection) => self.exchange.run(connection).await,
