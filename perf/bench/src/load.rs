@@ -81,9 +81,10 @@ pub struct Held {
 
 impl Held {
     /// Opens `count` connections to `port`, one request on each, and waits until all are idle.
-    pub fn open(port: u16, count: usize) -> Result<Held> {
+    pub fn open(port: u16, count: usize, extra: Option<&str>) -> Result<Held> {
         let mut child = pinned(&sibling("ringsail-loadgen")?, LOAD_CORE)
             .args([format!("127.0.0.1:{port}"), "--idle".into(), "--connections".into(), count.to_string()])
+            .args(extra)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

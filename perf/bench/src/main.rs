@@ -28,6 +28,7 @@ mod peer;
 mod process;
 mod report;
 mod results;
+mod scenario;
 
 /// Measures ringsail-proxy beside Envoy and nginx and writes a table, JSON and one HTML page.
 #[derive(Debug, Parser)]

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::bootstrap::{Scenario, endpoints};
+use crate::bootstrap::endpoints;
 use crate::process::Folder;
+use crate::scenario::{Protocol, Scenario};
 
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
@@ -22,7 +23,7 @@ pub fn configuration(scenario: &Scenario, port: u16, folder: &Folder) -> String 
         file("error")
     );
     let upstream = scenario.upstream_port;
-    if scenario.tcp {
+    if scenario.protocol == Protocol::Tcp {
         return format!(
             "load_module {STREAM_MODULE};\n{common}\
              stream {{ server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{upstream}; tcp_nodelay on; }} }}\n"
@@ -35,7 +36,7 @@ pub fn configuration(scenario: &Scenario, port: u16, folder: &Folder) -> String 
     let forward = |to: &str| {
         format!(
             "location / {{ proxy_pass http://{to}; proxy_http_version 1.1; \
-             proxy_set_header Connection ''; proxy_set_header Host $host; }}"
+             proxy_set_header Connection ''; proxy_set_header Host $host; client_max_body_size 0; }}"
         )
     };
     let further: String = (0..scenario.clusters)
@@ -50,11 +51,23 @@ pub fn configuration(scenario: &Scenario, port: u16, folder: &Folder) -> String 
             )
         })
         .collect();
+    let own: String = (0..scenario.hosts)
+        .map(|index| {
+            let (name, location) = (Scenario::host(index), forward("bench"));
+            format!("server {{ listen 127.0.0.1:{port}; server_name {name}; {location} }}\n")
+        })
+        .collect();
+    let access_log = match &scenario.access_log {
+        Some(file) => format!("{} combined", file.display()),
+        None => "off".to_string(),
+    };
+    let http2 = if scenario.protocol.is_http2() { " http2" } else { "" };
     format!(
-        "{common}http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 3600s;\n\
+        "{common}http {{ access_log {access_log}; keepalive_requests 100000000; keepalive_timeout 3600s;\n\
          server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n{temporary}\
          upstream bench {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}\n\
-         server {{ listen 127.0.0.1:{port} default_server backlog=4096; server_name bench.local; {} }}\n{further}}}\n",
+         server {{ listen 127.0.0.1:{port}{http2} default_server backlog=4096; server_name bench.local; {} }}\n\
+         {own}{further}}}\n",
         forward("bench")
     )
 }
