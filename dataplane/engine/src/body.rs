@@ -1,38 +1,24 @@
-//! The request's body on its way upstream: decoded, framed again, and kept where another attempt may need it.
+//! The request's body on its way upstream: what comes is passed on, and kept where another attempt may need it.
 
-use std::ops::Range;
+use ringsail_http::BodyLength;
 
-use ringsail_http::{BodyDecoder, BodyLength, DecodeError};
-
+use crate::failure::Failure;
 use crate::limits::KEPT_BODY_BYTES_MAX;
+use crate::message::{Incoming, Lost, Piece};
 
 /// The body of one request.
 #[derive(Debug)]
-pub struct RequestBody {
-    decoder: BodyDecoder,
+pub struct RequestBody<'a> {
+    /// Where it comes from.
+    pub incoming: Incoming<'a>,
     length: BodyLength,
-    /// Data that went upstream, while all of it is still here.
-    kept: Vec<u8>,
-    keep: bool,
-    /// A part is gone for good.
-    lost: bool,
+    kept: Kept,
 }
 
-/// A piece of a body found in the received bytes.
-#[derive(Clone, Debug)]
-pub struct Piece {
-    /// Bytes to consume.
-    pub consumed: usize,
-    /// Data among them.
-    pub data: Range<usize>,
-    /// The body ends here.
-    pub end: bool,
-}
-
-impl RequestBody {
-    /// A body that begins after the head. `keep` asks for it to be repeatable as far as its size allows.
-    pub fn new(length: BodyLength, keep: bool) -> RequestBody {
-        RequestBody { decoder: BodyDecoder::new(length), length, kept: Vec::new(), keep, lost: false }
+impl<'a> RequestBody<'a> {
+    /// A body that begins after the head.
+    pub fn new(incoming: Incoming<'a>, length: BodyLength) -> RequestBody<'a> {
+        RequestBody { incoming, length, kept: Kept::default() }
     }
 
     /// How the body is framed, also upstream.
@@ -40,39 +26,71 @@ impl RequestBody {
         self.length
     }
 
+    /// What follows the head belongs to another protocol.
+    pub fn become_tunnel(&mut self) {
+        self.length = BodyLength::Tunnel;
+        self.incoming.become_tunnel();
+    }
+
     /// Whether all of it was received.
     pub fn is_complete(&self) -> bool {
-        self.decoder.is_end()
+        self.incoming.is_end()
     }
 
     /// Whether another attempt can send it from its beginning.
     pub fn is_repeatable(&self) -> bool {
-        !self.lost
+        !self.kept.lost
     }
 
-    /// Keeps the body from here on; false when a part has been lost already.
+    /// Keeps the body from here on, as far as its size allows.
     pub fn keep_from_here(&mut self, keep: bool) {
-        self.keep = keep;
+        self.kept.keep = keep;
     }
 
     /// What an earlier attempt has sent, to be sent again.
     pub fn kept(&self) -> &[u8] {
-        &self.kept
+        &self.kept.bytes
     }
 
-    /// Finds the next piece.
-    pub fn next(&mut self, received: &[u8]) -> Result<Piece, DecodeError> {
-        let step = self.decoder.decode(received)?;
-        let data = received.get(step.data.clone()).unwrap_or_default();
-        if !data.is_empty() {
-            if self.keep && !self.lost && self.kept.len() + data.len() <= KEPT_BODY_BYTES_MAX {
-                self.kept.extend_from_slice(data);
-            } else {
-                self.lost = true;
-                self.kept = Vec::new();
-            }
+    /// Waits for bytes when there are none.
+    pub async fn fill(&mut self) -> Result<(), Lost> {
+        self.incoming.fill().await
+    }
+
+    /// Finds the next piece in the bytes at hand.
+    pub fn next(&mut self) -> Result<Piece, Failure> {
+        let piece = self.incoming.next().map_err(Failure::Codec)?;
+        self.kept.note(self.incoming.bytes().get(piece.data.clone()).unwrap_or_default());
+        Ok(piece)
+    }
+
+    /// Waits for the client to leave.
+    pub async fn client_gone(&mut self) -> Failure {
+        self.incoming.gone().await;
+        Failure::ClientGone
+    }
+}
+
+/// Data that went upstream, while all of it is still here.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    keep: bool,
+    /// A part is gone for good.
+    lost: bool,
+}
+
+impl Kept {
+    fn note(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
         }
-        Ok(Piece { consumed: step.consumed, data: step.data, end: step.end })
+        if self.keep && !self.lost && self.bytes.len() + data.len() <= KEPT_BODY_BYTES_MAX {
+            self.bytes.extend_from_slice(data);
+        } else {
+            self.lost = true;
+            self.bytes = Vec::new();
+        }
     }
 }
 
@@ -80,38 +98,31 @@ impl RequestBody {
 mod tests {
     use super::*;
 
-    fn drain(body: &mut RequestBody, bytes: &[u8]) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let piece = body.next(rest).unwrap();
-            rest = &rest[piece.consumed..];
-        }
-    }
-
     #[test]
     fn a_kept_body_can_be_sent_again() {
-        let mut body = RequestBody::new(BodyLength::Chunked, true);
-        drain(&mut body, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
-        assert!(body.is_complete() && body.is_repeatable());
-        assert_eq!(body.kept(), b"abcde");
+        let mut kept = Kept { keep: true, ..Kept::default() };
+        kept.note(b"abc");
+        kept.note(b"de");
+        assert!(!kept.lost);
+        assert_eq!(kept.bytes, b"abcde");
     }
 
     #[test]
     fn a_body_past_the_bound_cannot_be_sent_again_and_holds_nothing() {
-        let bytes = vec![b'x'; KEPT_BODY_BYTES_MAX + 1];
-        let mut body = RequestBody::new(BodyLength::Length(bytes.len() as u64), true);
-        drain(&mut body, &bytes[..KEPT_BODY_BYTES_MAX]);
-        assert!(body.is_repeatable());
-        drain(&mut body, &bytes[KEPT_BODY_BYTES_MAX..]);
-        assert!(!body.is_repeatable());
-        assert!(body.kept().is_empty());
+        let mut kept = Kept { keep: true, ..Kept::default() };
+        kept.note(&vec![b'x'; KEPT_BODY_BYTES_MAX]);
+        assert!(!kept.lost);
+        kept.note(b"x");
+        assert!(kept.lost);
+        assert!(kept.bytes.is_empty());
     }
 
     #[test]
     fn an_untouched_body_is_repeatable_without_being_kept() {
-        let mut body = RequestBody::new(BodyLength::Length(3), false);
-        assert!(body.is_repeatable());
-        drain(&mut body, b"abc");
-        assert!(!body.is_repeatable());
+        let mut kept = Kept::default();
+        kept.note(b"");
+        assert!(!kept.lost);
+        kept.note(b"abc");
+        assert!(kept.lost);
     }
 }

@@ -26,9 +26,10 @@ use crate::body::RequestBody;
 use crate::connection::{ChainStats, Connection};
 use crate::failure::Failure;
 use crate::filters::{cors, fault};
-use crate::forward::{client_gone, together};
+use crate::forward::together;
 use crate::headers::request::Origin;
 use crate::inflow::Inflow;
+use crate::message::{Incoming, Outgoing};
 use crate::progress::{Deadlines, Limits, Progress};
 use crate::record;
 use crate::shard::{Scratch, Shard};
@@ -59,9 +60,10 @@ pub async fn exchange(
     inflow: &mut Inflow,
 ) -> Ending {
     let progress = Progress::begin(now());
-    let body = RequestBody::new(scratch.request.framing().body, false);
+    let length = scratch.request.framing().body;
+    let body = RequestBody::new(Incoming::h1(&connection.stream, inflow, length), length);
     let upstream_out = std::mem::take(&mut scratch.upstream_out);
-    let mut source = Source { inflow, body, upstream_out };
+    let mut source = Source { body, upstream_out };
     let mut exchange = Exchange::begin(shard, connection, manager, &progress, scratch);
     let ending = match exchange.run(&mut source).await {
         Ok(ending) => ending,
@@ -121,7 +123,8 @@ pub struct Exchange<'a> {
     pub response: &'a mut ResponseHead,
     /// What happened, for the record.
     pub trail: &'a mut Trail,
-    downstream_out: &'a mut Vec<u8>,
+    /// The way to the client.
+    outgoing: Outgoing<'a>,
     text: &'a mut Vec<u8>,
     deadlines: Deadlines,
     /// Taken when no other attempt is possible any more.
@@ -133,8 +136,7 @@ pub struct Exchange<'a> {
 /// Where the request's bytes come from and go through. Apart from [`Exchange`], because the request's direction uses it
 /// while the answer's direction uses that.
 struct Source<'a> {
-    inflow: &'a mut Inflow,
-    body: RequestBody,
+    body: RequestBody<'a>,
     upstream_out: Vec<u8>,
 }
 
@@ -174,7 +176,11 @@ impl<'a> Exchange<'a> {
             request: &mut scratch.request,
             response: &mut scratch.response,
             trail: &mut scratch.trail,
-            downstream_out: &mut scratch.downstream_out,
+            outgoing: Outgoing::h1(
+                &connection.stream,
+                &mut scratch.downstream_out,
+                &progress.response_started,
+            ),
             text: &mut scratch.text,
             deadlines: Deadlines::new(limits),
             tables: Some(shard.tables.current()),
@@ -266,7 +272,7 @@ impl<'a> Exchange<'a> {
     /// not count towards them.
     async fn pause(&mut self, source: &mut Source<'_>, length: Duration) -> Result<(), Failure> {
         let facts = self.facts;
-        let client = pin!(client_gone(&facts.connection.stream, source.inflow));
+        let client = pin!(source.body.client_gone());
         let mut no_deadlines = Deadlines::new(Limits::default());
         together(client, &mut no_deadlines, facts.progress, async {
             sleep(length).await;

@@ -37,6 +37,7 @@ pub mod headers;
 pub mod inflow;
 pub mod limits;
 pub mod local_reply;
+pub mod message;
 pub mod progress;
 pub mod record;
 pub mod relay;

@@ -1,7 +1,7 @@
 //! Which requests are routed at all, and in which form.
 
 use ringsail_http::path::{EscapedSlashes as Slashes, Fragment, Normalization, Outcome};
-use ringsail_http::{BodyLength, Method, TargetForm, Version};
+use ringsail_http::{Method, TargetForm, Version};
 use ringsail_tables::hcm::{EscapedSlashes, PathNormalization};
 use ringsail_tables::route::{Action, RouteMatch, Upgrade};
 
@@ -105,7 +105,7 @@ fn normalization(path: PathNormalization) -> Normalization {
 /// its head belongs to the new protocol.
 pub(super) fn allow_switch(
     exchange: &mut Exchange<'_>,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
     found: &RouteMatch<'_>,
 ) -> Result<(), Failure> {
     let kind = match exchange.facts.switch {
@@ -123,7 +123,7 @@ pub(super) fn allow_switch(
             if exchange.facts.switch == Switch::Connect && rule.terminate_connect {
                 exchange.facts.switch = Switch::ConnectHere;
             }
-            *body = RequestBody::new(BodyLength::Tunnel, false);
+            body.become_tunnel();
             exchange.facts.progress.request_complete.set(None);
             Ok(())
         }

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use ringsail_http::{BodyLength, EditError, Framing, encode_response, hop};
+use ringsail_http::{BodyLength, EditError, Framing, hop};
 use ringsail_runtime::time::now;
 
 use super::admit::Switch;
@@ -11,25 +11,24 @@ use super::{Ending, Exchange, Source, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::filters::cors;
-use crate::forward::{self, Outward, together};
+use crate::forward::{self, together};
 use crate::headers::{edits, response};
 use crate::inflow::Inflow;
+use crate::message::{Incoming, Outgoing};
 use crate::upstream::{Choice, Connection};
 
-/// How the answer goes out. Its head is encoded already.
+/// How the answer goes out. Its head is on its way already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prepared {
     /// How the body comes.
     pub(super) inward: BodyLength,
-    /// How it leaves.
-    pub(super) outward: Outward,
     /// The client was told that it may go on.
     pub(super) persistent: bool,
     /// A protocol switch was asked for and not granted: the head is all the client gets.
     pub(super) refused: bool,
 }
 
-/// Settles the head in `x.response` and encodes it.
+/// Settles the head in `x.response` and puts it in front of what goes to the client.
 pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<Prepared, Failure> {
     let facts = x.facts;
     let status = x.response.status();
@@ -53,17 +52,12 @@ pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Res
     x.response.set_framing(Framing { body: outward, persistent });
     x.trail.status = status;
     x.trail.details = if refused { "websocket_handshake_unsuccessful" } else { "via_upstream" }.into();
-    x.downstream_out.clear();
-    encode_response(x.response, facts.answer_version(x.request.version()), x.downstream_out);
+    x.outgoing.head(x.response, facts.answer_version(x.request.version()));
+    x.outgoing.set_framing(outward == BodyLength::Chunked, facts.manager.enable_trailers);
     if switched {
         facts.progress.upgraded.set(true);
     }
-    Ok(Prepared {
-        inward,
-        outward: Outward { chunked: outward == BodyLength::Chunked, trailers: facts.manager.enable_trailers },
-        persistent,
-        refused,
-    })
+    Ok(Prepared { inward, persistent, refused })
 }
 
 /// Adds the router's, the route's, the filters' and the connection manager's fields, in this order.
@@ -116,30 +110,15 @@ pub(super) async fn tunnel_from_here(
     x.trail.status = 200;
     x.trail.details = "via_upstream".into();
     x.tables = None;
-    x.downstream_out.clear();
-    encode_response(x.response, facts.answer_version(x.request.version()), x.downstream_out);
+    x.outgoing.head(x.response, facts.answer_version(x.request.version()));
     facts.progress.upgraded.set(true);
     source.upstream_out.clear();
-    let downstream = &facts.connection.stream;
-    let client = pin!(forward::request(
-        downstream,
-        source.inflow,
-        &mut source.body,
-        &mut source.upstream_out,
-        &connection.stream,
-        facts.progress,
-    ));
-    let outward = Outward { chunked: false, trailers: false };
+    let upstream =
+        Outgoing::h1(&connection.stream, &mut source.upstream_out, &facts.progress.request_written);
+    let client = pin!(forward::request(&mut source.body, upstream, facts.progress));
     let mut arrived = Inflow::default();
-    let body = forward::response_body(
-        &connection.stream,
-        &mut arrived,
-        BodyLength::Tunnel,
-        outward,
-        x.downstream_out,
-        downstream,
-        facts.progress,
-    );
+    let mut incoming = Incoming::h1(&connection.stream, &mut arrived, BodyLength::Tunnel);
+    let body = forward::response_body(&mut incoming, BodyLength::Tunnel, &mut x.outgoing, facts.progress);
     together(client, &mut x.deadlines, facts.progress, body).await?;
     Ok(Ending::Close)
 }

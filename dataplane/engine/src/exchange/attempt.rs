@@ -3,10 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 
-use ringsail_http::{
-    BodyLength, Framing, Method, ResponseDecoder, ResponseHead, ResponseTo, Version, encode_request,
-    encode_response,
-};
+use ringsail_http::{BodyLength, Framing, Method, ResponseDecoder, ResponseTo, encode_request};
 use ringsail_runtime::net::ConnectOptions;
 use ringsail_runtime::time::{now, sleep};
 use ringsail_tables::policy::RetryPolicy;
@@ -20,8 +17,9 @@ use super::{Ending, Exchange, Source};
 use crate::breaker::Permit;
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::forward::{self, client_gone, together};
+use crate::forward::{self, together};
 use crate::inflow::Inflow;
+use crate::message::{Incoming, Outgoing};
 use crate::retry;
 use crate::upstream::{self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Reuse};
 
@@ -89,7 +87,7 @@ async fn attempt(
     history: &mut History,
 ) -> Result<Attempt, Failure> {
     let facts = x.facts;
-    let (downstream, progress) = (&facts.connection.stream, facts.progress);
+    let progress = facts.progress;
     let Course { state, choice, lease, options, reuse } = set_course(x, plan, history)?;
     x.deadlines.begin_try();
     progress.begin_try();
@@ -97,7 +95,7 @@ async fn attempt(
 
     // Connect, while the client is watched.
     let acquired = {
-        let client = pin!(client_gone(downstream, source.inflow));
+        let client = pin!(source.body.client_gone());
         let acquire = upstream::acquire(&state, &choice, lease, &options, history.fresh);
         together(client, &mut x.deadlines, progress, acquire).await
     };
@@ -166,7 +164,7 @@ async fn converse(
     way: Way<'_>,
 ) -> Result<Conversation, Failure> {
     let facts = x.facts;
-    let (downstream, progress, state) = (&facts.connection.stream, facts.progress, way.state);
+    let (progress, state) = (facts.progress, way.state);
     let upstream = &way.connection.stream;
     let method = x.request.method();
     x.request.set_framing(request_framing(method, source.body.length()));
@@ -174,22 +172,10 @@ async fn converse(
     encode_request(x.request, &mut source.upstream_out);
     let decoder = ResponseDecoder::new(ResponseTo { method, upgrade: facts.switch == Switch::Upgrade });
     let mut arrived = Inflow::default();
-    let mut client = pin!(forward::request(
-        downstream,
-        source.inflow,
-        &mut source.body,
-        &mut source.upstream_out,
-        upstream,
-        progress
-    ));
-    let interim = |head: &ResponseHead, bytes: &mut Vec<u8>| {
-        // Compat: other interim answers are swallowed.
-        if head.status() == 100 && facts.manager.proxy_100_continue {
-            encode_response(head, Version::Http11, bytes);
-        }
-    };
-    let head =
-        forward::response_head(upstream, &mut arrived, decoder, x.response, downstream, progress, interim);
+    let outgoing = Outgoing::h1(upstream, &mut source.upstream_out, &progress.request_written);
+    let mut client = pin!(forward::request(&mut source.body, outgoing, progress));
+    let interim = facts.manager.proxy_100_continue.then_some(&mut x.outgoing);
+    let head = forward::response_head(upstream, &mut arrived, decoder, x.response, interim, progress);
     if let Err(failure) = together(client.as_mut(), &mut x.deadlines, progress, head).await {
         let untouched = !progress.request_written.get();
         let repeatable = !progress.body_lost.get() && (untouched || method.is_some_and(is_idempotent));
@@ -228,21 +214,13 @@ async fn converse(
     let keep_upstream = x.response.framing().persistent;
     let answer = answer::prepare(x, plan, way.choice)?;
     x.tables = None;
-    let out = &mut *x.downstream_out;
     if answer.refused {
-        downstream.send_all(out).await.map_err(|_| Failure::ClientGone)?;
+        x.outgoing.finish(None).await.map_err(|_| Failure::ClientGone)?;
         progress.response_started.set(true);
         return Ok(Conversation::Answered { ending: Ending::DelayedClose, reusable: false });
     }
-    let body = forward::response_body(
-        upstream,
-        &mut arrived,
-        answer.inward,
-        answer.outward,
-        out,
-        downstream,
-        progress,
-    );
+    let mut incoming = Incoming::h1(upstream, &mut arrived, answer.inward);
+    let body = forward::response_body(&mut incoming, answer.inward, &mut x.outgoing, progress);
     let clean = together(client, &mut x.deadlines, progress, body).await?;
     let reusable = clean && keep_upstream && progress.request_sent.get().is_some();
     Ok(Conversation::Answered { ending: facts.ending(answer.persistent), reusable })
@@ -345,7 +323,7 @@ async fn back_off(
     };
     let facts = x.facts;
     x.deadlines.end_try();
-    let client = pin!(client_gone(&facts.connection.stream, source.inflow));
+    let client = pin!(source.body.client_gone());
     together(client, &mut x.deadlines, facts.progress, async {
         sleep(length.unwrap_or_default()).await;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ringsail_http::{CONTINUE, EditError, encode_response};
+use ringsail_http::EditError;
 use ringsail_tables::policy::{AbortStatus, CorsPolicy};
 use ringsail_tables::route::{DirectResponse, Redirect, RouteMatch};
 use ringsail_telemetry::{HttpCounter, ResponseFlag};
@@ -128,15 +128,16 @@ impl Exchange<'_> {
         reply.flag.into_iter().for_each(|flag| self.trail.flag(flag));
         let Ok(with_body) = local.write(self.response) else { return Ending::DelayedClose };
         self.trail.status = self.response.status();
-        let out = &mut *self.downstream_out;
-        out.clear();
-        encode_response(self.response, self.facts.answer_version(self.request.version()), out);
-        if with_body {
-            out.extend_from_slice(reply.body);
-            self.facts.progress.bytes_sent.set(reply.body.len() as u64);
-        }
+        self.outgoing.head(self.response, self.facts.answer_version(self.request.version()));
+        self.outgoing.set_framing(false, false);
+        let body = if with_body { reply.body } else { b"" };
+        self.facts.progress.bytes_sent.set(body.len() as u64);
         self.facts.progress.response_started.set(true);
-        let sent = self.facts.connection.stream.send_all(out);
+        let outgoing = &mut self.outgoing;
+        let sent = async {
+            outgoing.data(body).await?;
+            outgoing.finish(None).await
+        };
         match ringsail_runtime::time::timeout(crate::limits::LOCAL_REPLY_SEND_TIMEOUT, sent).await {
             Ok(Ok(())) if reply.closes => Ending::DelayedClose,
             Ok(Ok(())) => self.facts.ending(persistent),
@@ -147,7 +148,7 @@ impl Exchange<'_> {
     /// `100 Continue` of our own; the request then goes on without its `Expect`.
     pub(super) async fn send_continue(&mut self) -> Result<(), Failure> {
         self.request.fields_mut().remove("expect");
-        self.facts.connection.stream.send_all(CONTINUE).await.map_err(|_| Failure::ClientGone)
+        self.outgoing.send_continue().await.map_err(|_| Failure::ClientGone)
     }
 
     /// A path with escaped slashes: the client is sent to the unescaped one, which is in the scratch text.
