@@ -58,8 +58,8 @@ impl<'a> RequestBody<'a> {
     }
 
     /// Finds the next piece in the bytes at hand.
-    pub fn next(&mut self) -> Result<Piece, Failure> {
-        let piece = self.incoming.next().map_err(Failure::Codec)?;
+    pub fn piece(&mut self) -> Result<Piece, Failure> {
+        let piece = self.incoming.piece().map_err(Failure::Codec)?;
         self.kept.note(self.incoming.bytes().get(piece.data.clone()).unwrap_or_default());
         Ok(piece)
     }

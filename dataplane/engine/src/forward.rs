@@ -105,7 +105,7 @@ async fn send_body(
             upstream.flush().await?;
             body.fill().await?;
         }
-        let piece = body.next().map_err(Stopped::Failed)?;
+        let piece = body.piece().map_err(Stopped::Failed)?;
         let data = body.incoming.bytes().get(piece.data).unwrap_or_default();
         progress.bytes_received.set(progress.bytes_received.get() + data.len() as u64);
         progress.touch();
@@ -138,7 +138,7 @@ async fn send_tunnel(
         body.fill().await?;
         // The answer's side runs in the same task: whenever it has come further, this is polled again.
         poll_fn(|_| if progress.upgraded.get() { Poll::Ready(()) } else { Poll::Pending }).await;
-        let piece = body.incoming.next().map_err(|error| Stopped::Failed(Failure::Codec(error)))?;
+        let piece = body.incoming.piece().map_err(|error| Stopped::Failed(Failure::Codec(error)))?;
         let data = body.incoming.bytes().get(piece.data).unwrap_or_default();
         upstream.data(data).await?;
         upstream.flush().await?;
@@ -203,7 +203,7 @@ pub async fn response_body(
         if length == BodyLength::Tunnel { Failure::ResponseTermination } else { Failure::ResponseProtocol };
     loop {
         while !incoming.is_end() && !incoming.is_empty() {
-            let piece = match incoming.next() {
+            let piece = match incoming.piece() {
                 Ok(piece) => piece,
                 Err(_) => {
                     // What was good of the answer still goes out.

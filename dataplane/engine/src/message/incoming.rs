@@ -88,7 +88,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Finds the next piece of the body in the bytes at hand.
-    pub fn next(&mut self) -> Result<Piece, DecodeError> {
+    pub fn piece(&mut self) -> Result<Piece, DecodeError> {
         match self {
             Incoming::H1 { inflow, decoder, .. } => {
                 let step = decoder.decode(inflow.bytes())?;
