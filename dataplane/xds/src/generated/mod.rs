@@ -282,6 +282,18 @@ pub mod google {
         include!("google.rpc.rs");
     }
 }
+pub mod io {
+    pub mod istio {
+        pub mod http {
+            pub mod peer_metadata {
+                include!("io.istio.http.peer_metadata.rs");
+            }
+        }
+    }
+}
+pub mod stats {
+    include!("stats.rs");
+}
 pub mod udpa {
     pub mod r#type {
         pub mod v1 {
