@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use crate::histogram::{Histogram, HistogramSnapshot};
+use crate::histogram::{Bounds, Histogram, HistogramSnapshot};
 use crate::scope::{Metric, Scope};
 
 /// Status codes counted one by one; others only show in their class.
@@ -25,22 +25,30 @@ pub struct Block<S: Scope> {
     cells: Box<[AtomicU64]>,
     histograms: Box<[OnceLock<Box<Histogram>>]>,
     by_status: OnceLock<Box<[AtomicU64; STATUS_CODES.len()]>>,
+    /// Of each histogram; `None` when all are Envoy's.
+    bounds: Option<Box<[Bounds]>>,
     scope: PhantomData<fn() -> S>,
 }
 
 impl<S: Scope> Default for Block<S> {
     fn default() -> Self {
+        Self::with_bounds(None)
+    }
+}
+
+impl<S: Scope> Block<S> {
+    /// A block whose histograms have these bounds, in their order.
+    pub(crate) fn with_bounds(bounds: Option<Box<[Bounds]>>) -> Self {
         let cells = S::Counter::ALL.len() + S::Gauge::ALL.len();
         Self {
             cells: (0..cells).map(|_| AtomicU64::new(0)).collect(),
             histograms: S::Histogram::ALL.iter().map(|_| OnceLock::new()).collect(),
             by_status: OnceLock::new(),
+            bounds,
             scope: PhantomData,
         }
     }
-}
 
-impl<S: Scope> Block<S> {
     /// Adds to a counter.
     #[inline]
     pub fn add(&self, counter: S::Counter, n: u64) {
@@ -69,7 +77,8 @@ impl<S: Scope> Block<S> {
     #[inline]
     pub fn record(&self, histogram: S::Histogram, value: u64) {
         if let Some(slot) = self.histograms.get(histogram.index()) {
-            slot.get_or_init(Default::default).record(value);
+            let bounds = || self.bounds.as_ref()?.get(histogram.index()).cloned();
+            slot.get_or_init(|| Box::new(Histogram::new(bounds().unwrap_or_default()))).record(value);
         }
     }
 

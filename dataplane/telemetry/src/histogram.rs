@@ -1,6 +1,9 @@
 //! Histograms with Envoy's bucket bounds.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::limits::BUCKETS_MAX;
 
 /// Upper bounds of the buckets, inclusive, in the metric's unit; one more bucket has no bound.
 /// Source: envoy-observed §9.
@@ -9,25 +12,57 @@ pub const BUCKET_BOUNDS: [f64; 19] = [
     300000.0, 600000.0, 1800000.0, 3600000.0,
 ];
 
-const BUCKETS: usize = BUCKET_BOUNDS.len() + 1;
+/// The upper bounds of a histogram's buckets: Envoy's, or those that configuration sets for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bounds(Option<Arc<[f64]>>);
+
+impl Bounds {
+    /// Other bounds than Envoy's: ascending, at most [`BUCKETS_MAX`](crate::limits::BUCKETS_MAX) of them.
+    pub fn new(bounds: &[f64]) -> Option<Bounds> {
+        let ascending = bounds.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
+        let usable = !bounds.is_empty() && bounds.len() <= BUCKETS_MAX && ascending;
+        usable.then(|| Bounds(Some(bounds.into())))
+    }
+
+    /// The bounds.
+    pub fn as_slice(&self) -> &[f64] {
+        self.0.as_deref().unwrap_or(&BUCKET_BOUNDS)
+    }
+}
 
 /// One shard's share of a histogram. Single writer, as all cells.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Histogram {
-    buckets: [AtomicU64; BUCKETS],
+    bounds: Bounds,
+    /// One more than bounds: the last has none.
+    buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
 impl Histogram {
+    pub(crate) fn new(bounds: Bounds) -> Histogram {
+        let buckets = (0..=bounds.as_slice().len()).map(|_| AtomicU64::new(0)).collect();
+        Histogram { bounds, buckets, sum: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     pub(crate) fn record(&self, value: u64) {
-        let bucket = BUCKET_BOUNDS.partition_point(|bound| *bound < value as f64);
+        let bucket = self.bounds.as_slice().partition_point(|bound| *bound < value as f64);
         if let Some(cell) = self.buckets.get(bucket) {
             cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
         }
         self.sum.store(self.sum.load(Relaxed).wrapping_add(value), Relaxed);
     }
 
+    /// Adds to a snapshot with the same bounds.
     pub(crate) fn add_to(&self, snapshot: &mut HistogramSnapshot) {
+        if snapshot.bounds != self.bounds {
+            // All histograms of a name get the same settings; a snapshot begins with Envoy's.
+            *snapshot = HistogramSnapshot::new(&self.bounds);
+        }
         for (total, cell) in snapshot.buckets.iter_mut().zip(&self.buckets) {
             *total += cell.load(Relaxed);
         }
@@ -36,13 +71,26 @@ impl Histogram {
 }
 
 /// A histogram summed over all shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HistogramSnapshot {
-    buckets: [u64; BUCKETS],
+    bounds: Bounds,
+    buckets: Box<[u64]>,
     sum: u64,
 }
 
+impl Default for HistogramSnapshot {
+    fn default() -> Self {
+        HistogramSnapshot::new(&Bounds::default())
+    }
+}
+
 impl HistogramSnapshot {
+    /// An empty one.
+    pub(crate) fn new(bounds: &Bounds) -> HistogramSnapshot {
+        let buckets = vec![0; bounds.as_slice().len() + 1].into();
+        HistogramSnapshot { bounds: bounds.clone(), buckets, sum: 0 }
+    }
+
     /// Values recorded.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -55,9 +103,9 @@ impl HistogramSnapshot {
 
     /// (upper bound, values at or below it), the last bound being infinite.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        let bounds = BUCKET_BOUNDS.into_iter().chain([f64::INFINITY]);
+        let bounds = self.bounds.as_slice().iter().copied().chain([f64::INFINITY]);
         let mut below = 0;
-        bounds.zip(&self.buckets).map(move |(bound, count)| {
+        bounds.zip(self.buckets.iter()).map(move |(bound, count)| {
             below += count;
             (bound, below)
         })
@@ -74,7 +122,7 @@ impl HistogramSnapshot {
         let wanted = q.clamp(0.0, 1.0) * count as f64;
         let mut below = 0u64;
         let mut lower = 0.0;
-        for (bound, in_bucket) in BUCKET_BOUNDS.iter().zip(&self.buckets) {
+        for (bound, in_bucket) in self.bounds.as_slice().iter().zip(self.buckets.iter()) {
             let reached = below + in_bucket;
             if *in_bucket > 0 && reached as f64 >= wanted {
                 let share = (wanted - below as f64) / *in_bucket as f64;
@@ -92,7 +140,7 @@ mod tests {
     use super::*;
 
     fn of(values: &[u64]) -> HistogramSnapshot {
-        let histogram = Histogram::default();
+        let histogram = Histogram::new(Bounds::default());
         for value in values {
             histogram.record(*value);
         }

@@ -2,11 +2,12 @@
 //!
 //! *What it is.* Counters, gauges and histograms that a shard writes without synchronisation and
 //! the agent reads ([`Registry`], [`ShardRegistry`], [`Stats`]); their text, JSON and Prometheus
-//! forms ([`render`]); response flags; access logs: formats compiled once, records filled by the
-//! engine, lines rendered and written by a thread of their own ([`access_log`]).
+//! forms ([`render`]); Istio's standard metrics ([`istio`]); response flags; access logs: formats
+//! compiled once, records filled by the engine, lines rendered and written by a thread of their own
+//! ([`access_log`]).
 //!
-//! *What it is not.* It decides nothing, opens no port and serves no HTTP: the agent does. Istio's
-//! own metrics (`istio_requests_total`) are not here yet.
+//! *What it is not.* It decides nothing, opens no port and serves no HTTP: the agent does. Who is a
+//! peer, and which values Istio's labels get, is the engine's knowledge.
 //!
 //! Where to start: `metrics.rs` lists every metric in rows; `block.rs` is how one is counted.
 //!
@@ -25,6 +26,7 @@ pub mod access_log;
 mod block;
 mod flags;
 mod histogram;
+pub mod istio;
 pub mod limits;
 mod metrics;
 mod registry;
@@ -33,9 +35,9 @@ mod scope;
 
 pub use block::{Block, Stats};
 pub use flags::{ResponseFlag, ResponseFlags};
-pub use histogram::{BUCKET_BOUNDS, HistogramSnapshot};
+pub use histogram::{BUCKET_BOUNDS, Bounds, HistogramSnapshot};
 pub use metrics::*;
-pub use registry::{Registry, Seat, ShardRegistry};
+pub use registry::{BucketSettings, Registry, Seat, ShardRegistry};
 pub use scope::{Kind, Scope};
 
 /// Statistics of one cluster on one shard.

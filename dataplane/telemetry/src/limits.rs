@@ -22,3 +22,19 @@ pub const LOG_FORMAT_BYTES_MAX: usize = 64 * 1024;
 
 /// Deepest nesting of a JSON access-log format.
 pub const LOG_JSON_DEPTH_MAX: usize = 16;
+
+/// Istio series one shard keeps: label combinations it counts apart. A workload with 20 peers, 10 services and 5
+/// answers a service uses 1,000; two megabytes at most, histograms included.
+pub const SERIES_PER_SHARD_MAX: usize = 2000;
+
+/// Istio series the process shows. As many as one shard may keep: shards see the same combinations.
+pub const SERIES_MAX: usize = 2000;
+
+/// How long an Istio series that is not written stays.
+pub const SERIES_EXPIRY_DEFAULT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+
+/// Bounds a histogram may have: a scrape has as many lines for each series.
+pub const BUCKETS_MAX: usize = 128;
+
+/// Entries of the bootstrap's statistics configuration, per kind. Istio sends about twenty.
+pub const STATS_SETTINGS_MAX: usize = 256;

@@ -8,15 +8,18 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
 
 use crate::block::{Block, Stats, Totals};
+use crate::histogram::Bounds;
+use crate::istio::{self, IstioMetric, Made, SeriesSet, SeriesTotals, Shown};
 use crate::limits::SCOPES_PER_SHARD_MAX;
 use crate::metrics::{
     Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, Rds, Server, Tcp,
 };
-use crate::scope::Scope;
+use crate::scope::{Metric as _, Scope};
 
 /// All statistics of the process. The agent reads it; shards write into it through a [`Seat`].
 #[derive(Debug)]
 pub struct Registry {
+    buckets: Arc<BucketSettings>,
     created: Receiver<Created>,
     creations: Sender<Created>,
     scopes: Mutex<Scopes>,
@@ -28,11 +31,62 @@ pub struct Registry {
 
 /// A block that a shard made, on its way to the registry.
 #[derive(Debug)]
-enum Created {
+pub(crate) enum Created {
     Cluster(Box<str>, Arc<Block<Cluster>>),
     Http(Box<str>, Arc<Block<Http>>),
     Listener(Box<str>, Arc<Block<Listener>>),
     Tcp(Box<str>, Arc<Block<Tcp>>),
+    Series(Made),
+    /// Istio's metrics are produced, by this version.
+    IstioBuild(Box<str>),
+}
+
+/// Bounds of histograms by the full dotted name of their metric; the first setting that matches counts.
+/// Source: `StatsConfig.histogram_bucket_settings`.
+#[derive(Default)]
+pub struct BucketSettings(Vec<(Box<NamePredicate>, Bounds)>);
+
+/// Whether a setting is for a name.
+type NamePredicate = dyn Fn(&str) -> bool + Send + Sync;
+
+impl BucketSettings {
+    /// Adds a setting after those there are.
+    pub fn push(&mut self, matches: impl Fn(&str) -> bool + Send + Sync + 'static, bounds: Bounds) {
+        self.0.push((Box::new(matches), bounds));
+    }
+
+    fn of(&self, name: &str) -> Bounds {
+        let found = self.0.iter().find(|(matches, _)| matches(name));
+        found.map(|(_, bounds)| bounds.clone()).unwrap_or_default()
+    }
+
+    /// Bounds of a scope's histograms; `None` when no setting is for any of them.
+    fn of_scope<S: Scope>(&self, scope: &str) -> Option<Box<[Bounds]>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut name = String::new();
+        let bounds: Box<[Bounds]> = S::Histogram::ALL
+            .iter()
+            .map(|histogram| {
+                crate::render::full_name::<S>(&mut name, scope, histogram.name());
+                self.of(&name)
+            })
+            .collect();
+        bounds.iter().any(|bounds| *bounds != Bounds::default()).then_some(bounds)
+    }
+
+    /// Bounds of Istio's histograms, in the order of their cells.
+    fn of_istio(&self) -> [Bounds; 3] {
+        [IstioMetric::RequestDuration, IstioMetric::RequestBytes, IstioMetric::ResponseBytes]
+            .map(|metric| self.of(&format!("{}.{}", istio::NAMESPACE, metric.name())))
+    }
+}
+
+impl std::fmt::Debug for BucketSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(_, bounds)| bounds)).finish()
+    }
 }
 
 /// Blocks by name, one per shard that uses the name.
@@ -45,15 +99,22 @@ struct Scopes {
     listeners: ByName<Listener>,
     tcp: ByName<Tcp>,
     rds: ByName<Rds>,
+    istio: Shown,
 }
 
 impl Registry {
-    /// An empty registry.
+    /// An empty registry whose histograms have Envoy's buckets.
     pub fn new() -> Arc<Self> {
+        Registry::with_buckets(BucketSettings::default())
+    }
+
+    /// An empty registry.
+    pub fn with_buckets(buckets: BucketSettings) -> Arc<Self> {
         // Not bounded itself: what travels here is bounded by SCOPES_PER_SHARD_MAX per shard and
         // kind, and would be held by the shard anyway.
         let (creations, created) = unbounded();
         Arc::new(Self {
+            buckets: Arc::new(buckets),
             created,
             creations,
             scopes: Mutex::default(),
@@ -66,7 +127,7 @@ impl Registry {
 
     /// A place for one more writing thread.
     pub fn seat(&self) -> Seat {
-        Seat { creations: self.creations.clone() }
+        Seat { creations: self.creations.clone(), buckets: Arc::clone(&self.buckets) }
     }
 
     /// `server.…`; written by the agent only.
@@ -93,7 +154,7 @@ impl Registry {
     /// membership gauges it knows. The caller is the block's only writer and keeps it; calling
     /// again makes another block.
     pub fn cluster_block(&self, name: &str) -> Arc<Block<Cluster>> {
-        let block = Arc::<Block<Cluster>>::default();
+        let block = Arc::new(Block::with_bounds(self.buckets.of_scope::<Cluster>(name)));
         let mut scopes = self.lock();
         scopes.clusters.entry(name.into()).or_default().push(Arc::clone(&block));
         block
@@ -117,7 +178,10 @@ impl Registry {
         release(&mut scopes.listeners);
         release(&mut scopes.tcp);
         release(&mut scopes.rds);
+        scopes.istio.release();
         Snapshot {
+            istio: scopes.istio.totals(),
+            istio_build: scopes.istio.build().map(Box::from),
             clusters: sum(&scopes.clusters),
             http: sum(&scopes.http),
             listeners: sum(&scopes.listeners),
@@ -139,6 +203,8 @@ impl Registry {
                 Created::Http(name, block) => scopes.http.entry(name).or_default().push(block),
                 Created::Listener(name, block) => scopes.listeners.entry(name).or_default().push(block),
                 Created::Tcp(name, block) => scopes.tcp.entry(name).or_default().push(block),
+                Created::Series(made) => scopes.istio.add(made),
+                Created::IstioBuild(version) => scopes.istio.announce(version),
             }
         }
         scopes
@@ -168,6 +234,9 @@ fn total<S: Scope>(blocks: &[Arc<Block<S>>]) -> Totals<S> {
 /// All values at one moment, scopes sorted by name.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    pub(crate) istio: Vec<SeriesTotals>,
+    /// Version of a proxy that produces Istio's metrics.
+    pub(crate) istio_build: Option<Box<str>>,
     pub(crate) clusters: Vec<(Box<str>, Totals<Cluster>)>,
     pub(crate) http: Vec<(Box<str>, Totals<Http>)>,
     pub(crate) listeners: Vec<(Box<str>, Totals<Listener>)>,
@@ -183,12 +252,15 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Seat {
     creations: Sender<Created>,
+    buckets: Arc<BucketSettings>,
 }
 
 impl Seat {
     /// The thread's own registry. Call it on that thread: the result cannot move.
     pub fn open(self) -> ShardRegistry {
         ShardRegistry {
+            istio: SeriesSet::new(self.creations.clone(), self.buckets.of_istio()),
+            buckets: self.buckets,
             creations: self.creations,
             clusters: RefCell::default(),
             http: RefCell::default(),
@@ -204,6 +276,8 @@ type Handles<S> = RefCell<HashMap<Box<str>, Stats<S>>>;
 #[derive(Debug)]
 pub struct ShardRegistry {
     creations: Sender<Created>,
+    buckets: Arc<BucketSettings>,
+    istio: SeriesSet,
     clusters: Handles<Cluster>,
     http: Handles<Http>,
     listeners: Handles<Listener>,
@@ -211,6 +285,11 @@ pub struct ShardRegistry {
 }
 
 impl ShardRegistry {
+    /// Series of Istio's metrics.
+    pub fn istio(&self) -> &SeriesSet {
+        &self.istio
+    }
+
     /// Statistics of the cluster with this statistics name; created on first use.
     pub fn cluster(&self, name: &str) -> Stats<Cluster> {
         self.handle(&self.clusters, name, Created::Cluster)
@@ -256,7 +335,7 @@ impl ShardRegistry {
         if let Some(stats) = handles.get(name) {
             return stats.clone();
         }
-        let block = Arc::<Block<S>>::default();
+        let block = Arc::new(Block::with_bounds(self.buckets.of_scope::<S>(name)));
         // Fails only when the registry is gone, that is at shutdown: then nobody reads.
         let _ = self.creations.send(created(name.into(), Arc::clone(&block)));
         let stats = Stats::new(block);

@@ -15,6 +15,7 @@ pub use text::text;
 
 use crate::block::Totals;
 use crate::histogram::HistogramSnapshot;
+use crate::istio::{IstioMetric, NAMESPACE};
 use crate::metrics::{Cluster, ClusterGauge};
 use crate::registry::{Registry, Snapshot};
 use crate::scope::{Metric, Scope};
@@ -110,6 +111,7 @@ fn for_each(
         }
     }
     visit.scope("", &snapshot.control_plane);
+    visit.istio(snapshot);
     for (name, totals) in &snapshot.http {
         visit.scope(name, totals);
     }
@@ -156,6 +158,40 @@ impl Visit<'_> {
         }
     }
 
+    /// Compat: labels and their values are parts of the name.
+    fn istio(&mut self, snapshot: &Snapshot) {
+        if let Some(version) = &snapshot.istio_build {
+            self.name.clear();
+            let _ = write!(self.name, "{NAMESPACE}.istio_build.component.proxy.tag.{version}");
+            if self.selection.shows(&self.name) {
+                (self.number)(&self.name, 1);
+            }
+        }
+        for metric in IstioMetric::ALL {
+            for series in &snapshot.istio {
+                let (counter, histogram) = (series.counter(metric), series.histogram(metric));
+                if counter.is_none() && histogram.is_none() {
+                    continue;
+                }
+                self.name.clear();
+                let _ = write!(self.name, "{NAMESPACE}.{}", metric.name());
+                for (label, value) in &**series.labels {
+                    let _ = write!(self.name, ".{label}.{value}");
+                }
+                if let Some(value) = counter
+                    && self.selection.shows_value(&self.name, value)
+                {
+                    (self.number)(&self.name, value);
+                }
+                if let Some(values) = histogram
+                    && self.selection.shows(&self.name)
+                {
+                    (self.histogram)(&self.name, values);
+                }
+            }
+        }
+    }
+
     fn value<S: Scope>(&mut self, scope: &str, metric: &str, value: u64) {
         full_name::<S>(&mut self.name, scope, metric);
         if self.selection.shows_value(&self.name, value) {
@@ -165,7 +201,7 @@ impl Visit<'_> {
 }
 
 /// Writes `prefix.scope.metric` to `name`.
-fn full_name<S: Scope>(name: &mut String, scope: &str, metric: &str) {
+pub(crate) fn full_name<S: Scope>(name: &mut String, scope: &str, metric: &str) {
     name.clear();
     // Writing to a String does not fail.
     let _ = match scope {

@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 
 use super::{Selection, Sparse, full_name, push_number, take};
 use crate::block::Totals;
-use crate::registry::Registry;
-use crate::scope::{Metric, Scope};
+use crate::histogram::HistogramSnapshot;
+use crate::istio::{IstioMetric, NAMESPACE, SeriesTotals};
+use crate::registry::{Registry, Snapshot};
+use crate::scope::{Kind, Metric, Scope};
 
 /// Appends all statistics. Every family is contiguous and has one `# TYPE` line.
 pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut String) {
@@ -19,6 +21,7 @@ pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut Strin
     page.scopes(&snapshot.clusters, &idle);
     page.single(&snapshot.cluster_manager);
     page.single(&snapshot.control_plane);
+    page.istio(&snapshot);
     page.scopes(&snapshot.http, &[]);
     page.scopes(&snapshot.rds, &[]);
     page.scopes(&snapshot.listeners, &[]);
@@ -119,7 +122,7 @@ impl Page<'_> {
         header: &mut Header<'_>,
         scope: &str,
         metric: &str,
-        values: &crate::histogram::HistogramSnapshot,
+        values: &HistogramSnapshot,
     ) {
         full_name::<S>(&mut self.name, scope, metric);
         if values.count() == 0 || !self.selection.shows(&self.name) {
@@ -127,12 +130,7 @@ impl Page<'_> {
         }
         header.write_once::<S>(self.out);
         for (bound, count) in values.cumulative() {
-            let mut le = String::new();
-            if bound.is_finite() {
-                push_number(bound, &mut le);
-            } else {
-                le.push_str("+Inf");
-            }
+            let le = bound_text(bound);
             self.series::<S>(metric, "_bucket", scope, Some(("le", &le)));
             let _ = writeln!(self.out, " {count}");
         }
@@ -157,6 +155,94 @@ impl Page<'_> {
         }
         self.out.push_str(if open == ',' { "}" } else { "{}" });
     }
+}
+
+impl Page<'_> {
+    /// Istio's metrics have no prefix.
+    fn istio(&mut self, snapshot: &Snapshot) {
+        if let Some(version) = &snapshot.istio_build {
+            let name = format!("{NAMESPACE}.istio_build");
+            if self.selection.shows(&name) {
+                self.out.push_str("# TYPE istio_build gauge\nistio_build{component=\"proxy\",tag=\"");
+                push_label_value(version, self.out);
+                self.out.push_str("\"} 1\n");
+            }
+        }
+        for metric in IstioMetric::ALL {
+            let mut typed = false;
+            for series in &snapshot.istio {
+                if self.selects(metric, series) {
+                    if !std::mem::replace(&mut typed, true) {
+                        let kind = if metric.kind() == Kind::Histogram { "histogram" } else { "counter" };
+                        let _ = writeln!(self.out, "# TYPE {} {kind}", metric.name());
+                    }
+                    self.istio_series(metric, series);
+                }
+            }
+        }
+    }
+
+    /// Compat: filters see the internal name, labels and all.
+    fn selects(&mut self, metric: IstioMetric, series: &SeriesTotals) -> bool {
+        let value = series.counter(metric);
+        if value.is_none() && series.histogram(metric).is_none() {
+            return false;
+        }
+        if self.selection.filter.is_none() {
+            return value != Some(0) || !self.selection.used_only;
+        }
+        self.name.clear();
+        let _ = write!(self.name, "{NAMESPACE}.{}", metric.name());
+        for (label, value) in &**series.labels {
+            let _ = write!(self.name, ".{label}.{value}");
+        }
+        self.selection.shows_value(&self.name, value.unwrap_or(1))
+    }
+
+    fn istio_series(&mut self, metric: IstioMetric, series: &SeriesTotals) {
+        if let Some(value) = series.counter(metric) {
+            self.istio_line(metric, "", series, None, value);
+        }
+        if let Some(values) = series.histogram(metric) {
+            for (bound, count) in values.cumulative() {
+                self.istio_line(metric, "_bucket", series, Some(&bound_text(bound)), count);
+            }
+            self.istio_line(metric, "_sum", series, None, values.sum());
+            self.istio_line(metric, "_count", series, None, values.count());
+        }
+    }
+
+    fn istio_line(
+        &mut self,
+        metric: IstioMetric,
+        suffix: &str,
+        series: &SeriesTotals,
+        le: Option<&str>,
+        value: u64,
+    ) {
+        let _ = write!(self.out, "{}{suffix}", metric.name());
+        let mut open = '{';
+        let labels = series.labels.iter().map(|(name, value)| (&**name, &**value));
+        for (name, value) in labels.chain(le.map(|le| ("le", le))) {
+            self.out.push(open);
+            open = ',';
+            let _ = write!(self.out, "{name}=\"");
+            push_label_value(value, self.out);
+            self.out.push('"');
+        }
+        let _ = writeln!(self.out, "{}}} {value}", if open == '{' { "{" } else { "" });
+    }
+}
+
+/// A bucket's bound as `le` says it.
+fn bound_text(bound: f64) -> String {
+    let mut text = String::new();
+    if bound.is_finite() {
+        push_number(bound, &mut text);
+    } else {
+        text.push_str("+Inf");
+    }
+    text
 }
 
 /// The `# TYPE` line of a family, written before its first series.
