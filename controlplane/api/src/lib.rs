@@ -30,7 +30,7 @@ pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use generated::{istio, k8s, ringsail as unread};
 pub use istio::mesh::v1alpha1::MeshConfig;
 pub use kind::{Kind, Spec};
-pub use object::{Object, ObjectKey, ObjectMeta};
+pub use object::{Object, ObjectKey, ObjectMeta, STANDS_IN};
 pub use path::{FieldPath, Segment};
 
 /// `networking.istio.io`: one set of messages serves `v1`, `v1beta1` and `v1alpha3`.

@@ -7,6 +7,10 @@ pub use crate::k8s::io::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::diagnostic::Origin;
 use crate::kind::{Kind, Shape, Spec};
 
+/// Annotation of an object that a local mesh writes to take the place of the one its user wrote: that there are two is
+/// meant.
+pub const STANDS_IN: &str = "local.ringsail.io/stands-in";
+
 /// What tells one object from another: API versions of one kind share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringsail_api::{Decoded, Diagnostic, Object, ObjectKey, Severity};
+use ringsail_api::{Decoded, Diagnostic, Object, ObjectKey, STANDS_IN, Severity};
 use ringsail_model::Change;
 
 /// The last reading of one file.
@@ -91,7 +91,8 @@ impl Catalog {
         for reading in self.readings.values() {
             found.extend(reading.diagnostics.iter().map(|line| self.with_consequence(line, reading)));
             for object in &reading.objects {
-                if let Some(first) = first_origin.insert(object.key(), object) {
+                let stands_in = object.meta.annotations.contains_key(STANDS_IN);
+                if let Some(first) = first_origin.insert(object.key(), object).filter(|_| !stands_in) {
                     found.push(Diagnostic {
                         severity: Severity::Warning,
                         code: None,

@@ -164,6 +164,16 @@ async fn an_object_written_twice_serves_from_the_last_file_and_says_so() {
 }
 
 #[tokio::test]
+async fn an_object_that_stands_in_for_another_is_no_mistake() {
+    let stands_in = service("a", "2")
+        .replace("metadata: {", "metadata: {annotations: {local.ringsail.io/stands-in: 'true'}, ");
+    assert!(stands_in.contains("stands-in"), "{stands_in}");
+    let folder = Folder::with(&[("a.yaml", service("a", "1")), ("b.yaml", stands_in)]).await;
+    folder.serves(&[("a", "2")]);
+    assert!(folder.diagnostics.is_empty(), "{:?}", folder.diagnostics);
+}
+
+#[tokio::test]
 async fn a_folder_that_vanishes_keeps_its_objects() {
     let mut folder = Folder::with(&[("a.yaml", service("a", "1"))]).await;
     let moved = folder.dir.path().with_extension("moved");

@@ -59,7 +59,12 @@ fn node(workload: &Workload, addresses: Addresses) -> Value {
             "MESH_ID": "cluster.local",
             "NAME": name,
             "NAMESPACE": namespace,
-            "OWNER": format!("kubernetes://apis/apps/v1/namespaces/{namespace}/{}s/{owner}", kind.to_lowercase()),
+            "OWNER": match *kind {
+                "WorkloadEntry" => {
+                    format!("kubernetes://apis/networking.istio.io/v1/namespaces/{namespace}/workloadentries/{owner}")
+                }
+                kind => format!("kubernetes://apis/apps/v1/namespaces/{namespace}/{}s/{owner}", kind.to_lowercase()),
+            },
             "POD_PORTS": Value::from(ports).to_string(),
             "PROXY_CONFIG": {},
             // Ours: where the program listens, and where the sidecar's outbound listeners are bound.

@@ -144,7 +144,10 @@ impl Mesh {
             }
             None => {}
         }
-        let addresses = self.network.addresses(id)?;
+        let mut addresses = self.network.addresses(id)?;
+        if let Some(running) = &workload.running {
+            addresses.app = running.address;
+        }
         let object = pod::object(&workload, addresses);
         pod::write_whole(&pod::path(&self.run_dir.workloads(), &workload), &format!("{object:#}\n"))?;
         let proxy = match workload.role {
@@ -266,10 +269,11 @@ impl Mesh {
     pub fn describe(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for pod in self.pods.values() {
-            let seat = match pod.workload.role {
-                Role::Sidecar => "behind its sidecar",
-                Role::Gateway => "gateway",
-                Role::Plain => "without a proxy",
+            let seat = match (&pod.workload.running, pod.workload.role) {
+                (Some(running), _) => format!("sidecar of {}", running.address),
+                (None, Role::Sidecar) => "behind its sidecar".to_owned(),
+                (None, Role::Gateway) => "gateway".to_owned(),
+                (None, Role::Plain) => "without a proxy".to_owned(),
             };
             let ports: Vec<String> = pod
                 .workload

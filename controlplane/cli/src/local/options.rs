@@ -36,7 +36,9 @@ impl Engine {
 ///
 /// A program finds its pod's address in $POD_IP (listen there) and its sidecar at $OUTBOUND_ADDRESS: port 9080 of a
 /// service is reached at $OUTBOUND_ADDRESS:9080 with the service's name as Host. $http_proxy is set, too.
-/// Programs that run already are declared with a WorkloadEntry and are called at its address.
+/// A program that runs already on this machine is declared with a WorkloadEntry of its loopback address, such as
+/// 127.0.0.1, and gets a sidecar, too, unless label sidecar.istio.io/inject is "false"; mesh.json says where. Any other
+/// WorkloadEntry is called at its address.
 ///
 /// Addresses are loopback: the first mesh of a machine has 127.77.0.0/24. The gateway's is kept in RUN_DIR/gateway, every
 /// pod's with its processes in RUN_DIR/mesh.json, the output of process X in RUN_DIR/logs/X.log.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ringsail_api::networking::WorkloadEntry;
 use serde_json::{Value, json};
 
 use super::address::Addresses;
@@ -13,8 +14,12 @@ use super::workload::{Program, Role, Value as Source, Workload};
 /// Port of the explicit HTTP proxy listener of every sidecar.
 pub const HTTP_PROXY_PORT: u16 = 15080;
 
-/// The Pod object with its status, as the control plane reads it.
+/// The Pod object with its status, as the control plane reads it; or the WorkloadEntry with its sidecar's address, which
+/// takes the place of the one that was written.
 pub fn object(workload: &Workload, addresses: Addresses) -> Value {
+    if let Some(running) = &workload.running {
+        return entry(workload, &running.entry, addresses);
+    }
     let containers: Vec<Value> =
         workload.programs.iter().map(|program| json!({"name": program.name})).collect();
     let ports: Vec<Value> = workload
@@ -42,6 +47,29 @@ pub fn object(workload: &Workload, addresses: Addresses) -> Value {
             "podIP": address,
             "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    })
+}
+
+fn entry(workload: &Workload, written: &WorkloadEntry, addresses: Addresses) -> Value {
+    let mut annotations = workload.annotations.clone();
+    annotations.insert(ringsail_api::STANDS_IN.to_owned(), "true".to_owned());
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadEntry",
+        "metadata": {
+            "name": workload.name,
+            "namespace": workload.namespace,
+            "labels": workload.labels,
+            "annotations": annotations,
+        },
+        "spec": {
+            "address": addresses.mesh.to_string(),
+            "ports": written.ports,
+            "network": written.network,
+            "locality": written.locality,
+            "weight": written.weight,
+            "serviceAccount": written.service_account,
         },
     })
 }

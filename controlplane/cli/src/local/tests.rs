@@ -96,6 +96,70 @@ fn a_program_without_sidecar_is_its_pod() {
     assert_eq!(environment, [("POD_IP".to_owned(), "127.77.0.1".to_owned())]);
 }
 
+const RATINGS_VM: &str = "apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: ratings-vm, namespace: shop, labels: {app: ratings}}
+spec: {address: 127.0.0.1, ports: {http: 9180}, labels: {version: v1}, serviceAccount: ratings, weight: 3, locality: eu/a}
+";
+
+#[test]
+fn a_running_program_gets_a_sidecar_that_stands_in_for_it() {
+    let (workloads, complaints) = read(RATINGS_VM);
+    assert!(complaints.is_empty(), "{complaints:?}");
+    let workload = &workloads[0];
+    assert_eq!((workload.id().as_str(), workload.role), ("ratings-vm.shop", Role::Sidecar));
+    assert!(workload.programs.is_empty(), "nothing is started for it");
+    let running = workload.running.as_ref().expect("it runs already");
+    let addresses = Addresses { app: running.address, ..ADDRESSES };
+    let bootstrap = bootstrap(workload, addresses, Path::new("/run/xds.sock"));
+    assert_eq!(bootstrap["node"]["metadata"]["RINGSAIL_APP_ADDRESS"], "127.0.0.1");
+    assert_eq!(bootstrap["node"]["metadata"]["INSTANCE_IPS"], "127.77.0.1");
+
+    let text = format!("{:#}", pod::object(workload, addresses));
+    let decoded = decode(&text, "generated.yaml");
+    assert!(decoded.diagnostics.is_empty(), "{:?}", decoded.diagnostics);
+    let generated = &decoded.objects[0];
+    let written = &decode(RATINGS_VM, "written.yaml").objects[0];
+    assert_eq!(generated.key(), written.key(), "it takes the place of what was written");
+    let (ringsail_api::Spec::WorkloadEntry(generated), ringsail_api::Spec::WorkloadEntry(written)) =
+        (&generated.spec, &written.spec)
+    else {
+        panic!("two WorkloadEntries")
+    };
+    let other_address = ringsail_api::networking::WorkloadEntry {
+        address: "127.77.0.1".to_owned(),
+        labels: Default::default(),
+        ..(**written).clone()
+    };
+    assert_eq!(**generated, other_address);
+    assert_eq!(decoded.objects[0].meta.labels["app"], "ratings");
+    assert_eq!(decoded.objects[0].meta.labels["version"], "v1");
+}
+
+#[test]
+fn entries_elsewhere_or_without_injection_are_called_at_their_address() {
+    for entry in [
+        RATINGS_VM.replace("127.0.0.1", "10.1.2.3"),
+        RATINGS_VM.replace("127.0.0.1", "ratings.example.com"),
+        RATINGS_VM.replace("labels: {app: ratings}", "labels: {sidecar.istio.io/inject: 'false'}"),
+    ] {
+        assert!(read(&entry).0.is_empty(), "{entry}");
+    }
+}
+
+#[test]
+fn two_workloads_of_one_name_are_one_too_many() {
+    let pod = "apiVersion: v1
+kind: Pod
+metadata: {name: ratings-vm, namespace: shop}
+spec: {containers: [{name: web, image: web, command: [web]}]}
+---
+";
+    let (workloads, complaints) = read(&format!("{pod}{RATINGS_VM}"));
+    assert_eq!(workloads.len(), 1);
+    assert!(complaints[0].contains("ratings-vm.shop"), "{complaints:?}");
+}
+
 #[test]
 fn the_control_plane_reads_the_generated_pod() {
     let container = "{name: web, image: web, command: [web], ports: [{name: http, containerPort: 8080}]}";

@@ -1,8 +1,10 @@
 //! Which pods a folder's objects declare, and what runs in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use ringsail_api::core::{Container, PodSpec};
+use ringsail_api::networking::WorkloadEntry;
 use ringsail_api::{Object, ObjectMeta, Spec};
 
 /// Label and annotation names of Istio's injection.
@@ -44,6 +46,17 @@ pub struct Workload {
     pub programs: Vec<Program>,
     /// Declared ports: name, number, protocol.
     pub ports: Vec<(String, u16, String)>,
+    /// A program that runs already: nothing is started but its sidecar.
+    pub running: Option<Running>,
+}
+
+/// A program that somebody else runs on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Running {
+    /// Where it listens.
+    pub address: Ipv4Addr,
+    /// What declares it.
+    pub entry: WorkloadEntry,
 }
 
 /// One container's program.
@@ -80,9 +93,13 @@ pub fn declared(objects: &[Object]) -> (Vec<Workload>, Vec<String>) {
     let mut workloads = Vec::new();
     let mut complaints = Vec::new();
     for object in objects {
+        if let Spec::WorkloadEntry(entry) = &object.spec {
+            workloads.extend(running(object, entry));
+            continue;
+        }
         let Some((kind, count, meta, spec)) = pod_template(object) else { continue };
         let owner = &object.meta.name;
-        let namespace = if object.meta.namespace.is_empty() { "default" } else { &object.meta.namespace };
+        let namespace = namespace_of(object);
         let role = role(meta);
         match programs(spec, role) {
             Ok(programs) => {
@@ -104,7 +121,54 @@ pub fn declared(objects: &[Object]) -> (Vec<Workload>, Vec<String>) {
             }
         }
     }
+    let mut names = BTreeSet::new();
+    workloads.retain(|workload| {
+        let new = names.insert(workload.id());
+        if !new {
+            let (kind, owner) = &workload.owner;
+            complaints.push(format!(
+                "{kind} {owner}: another workload is called {}, too; it is left out",
+                workload.id()
+            ));
+        }
+        new
+    });
     (workloads, complaints)
+}
+
+/// The sidecar of a WorkloadEntry, when it stands for a program on this machine: its address is a loopback one, and
+/// injection is not switched off. Any other is called at its address and is none of our business.
+fn running(object: &Object, entry: &WorkloadEntry) -> Option<Workload> {
+    let address = entry.address.parse::<Ipv4Addr>().ok().filter(Ipv4Addr::is_loopback)?;
+    let mut labels = object.meta.labels.clone();
+    labels.extend(entry.labels.clone());
+    let meta = ObjectMeta { labels, ..object.meta.clone() };
+    if role(&meta) != Role::Sidecar {
+        return None;
+    }
+    let port = |(name, number): (&String, &u32)| {
+        Some((name.clone(), u16::try_from(*number).ok()?, "TCP".to_owned()))
+    };
+    Some(Workload {
+        name: meta.name.clone(),
+        namespace: namespace_of(object).to_owned(),
+        owner: ("WorkloadEntry", meta.name),
+        labels: meta.labels,
+        annotations: meta.annotations,
+        service_account: or_default(&entry.service_account),
+        role: Role::Sidecar,
+        programs: Vec::new(),
+        ports: entry.ports.iter().filter_map(port).collect(),
+        running: Some(Running { address, entry: entry.clone() }),
+    })
+}
+
+fn namespace_of(object: &Object) -> &str {
+    if object.meta.namespace.is_empty() { "default" } else { &object.meta.namespace }
+}
+
+fn or_default(name: &str) -> String {
+    if name.is_empty() { "default".to_owned() } else { name.to_owned() }
 }
 
 /// Kind, number of replicas, pod metadata and pod spec of an object that declares pods.
@@ -191,12 +255,10 @@ fn workload(
         owner: (kind, owner.to_owned()),
         labels: meta.labels.clone(),
         annotations: meta.annotations.clone(),
-        service_account: match spec.service_account_name.as_str() {
-            "" => "default".to_owned(),
-            given => given.to_owned(),
-        },
+        service_account: or_default(&spec.service_account_name),
         role,
         programs,
         ports: spec.containers.iter().flat_map(|container| &container.ports).filter_map(port).collect(),
+        running: None,
     }
 }
