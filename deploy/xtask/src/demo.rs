@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: Bookinfo in a local mesh, and a story in seven edits of its YAML.
+//! `cargo xtask demo`: Bookinfo in a local mesh, and a story in eight edits of its YAML.
 //!
 //! Real pieces in their real places: `ringsail local` starts `ringsaild`, one proxy per workload and the application; we
 //! only send traffic to the gateway, save files and compare what answers with what the files say.
@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,7 +15,7 @@ use crate::shell::Shell;
 use crate::tools::{self, Package};
 use client::Client;
 use mesh::Mesh;
-use story::{STORY, Step, Verdict};
+use story::{OUTSIDE, OUTSIDE_ADDRESS, STORY, Step, Verdict};
 use traffic::Traffic;
 
 mod binomial;
@@ -41,6 +41,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// Longest time to collect one step's pages.
 const WATCH_MAX: Duration = Duration::from_secs(60);
+
+/// Longest time until a proxy that a step adds serves its first request.
+const START_MAX: Duration = Duration::from_secs(30);
 
 /// How often the live table is redrawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
@@ -113,7 +116,7 @@ async fn play(root: &Path, programs: &Path, options: &Options) -> Result<()> {
     let mut mesh = Mesh::start(&programs.join("ringsail"), &sample, &work, &arguments)?;
     let live = !options.once && std::io::stdout().is_terminal();
     let played = tokio::select! {
-        played = tell(root, &mut mesh, live, options.once) => played,
+        played = tell(root, programs, &mut mesh, live, options.once) => played,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
@@ -132,11 +135,12 @@ async fn play(root: &Path, programs: &Path, options: &Options) -> Result<()> {
 }
 
 /// Plays the story; without `once`, goes on showing traffic until interrupted.
-async fn tell(root: &Path, mesh: &mut Mesh, live: bool, once: bool) -> Result<()> {
+async fn tell(root: &Path, programs: &Path, mesh: &mut Mesh, live: bool, once: bool) -> Result<()> {
     let begun = Instant::now();
     println!("starting the mesh");
     let gateway = mesh.serve().await?;
     println!("first page after {:.1} s from http://{gateway}/productpage", begun.elapsed().as_secs_f64());
+    let _outside = start_outside(programs, mesh)?;
     let traffic = Traffic::start(Client::new(gateway), STORY[0].rate);
     let mut told = Told::default();
     let mut disagreements = 0;
@@ -172,6 +176,18 @@ async fn tell(root: &Path, mesh: &mut Mesh, live: bool, once: bool) -> Result<()
     }
 }
 
+/// Starts the ratings that the mesh does not start: it runs already when its WorkloadEntry is written.
+fn start_outside(programs: &Path, mesh: &Mesh) -> Result<tokio::process::Child> {
+    let program = programs.join("ringsail-upstream");
+    tokio::process::Command::new(&program)
+        .arg(format!("--listen={}:9080", mesh.outside()?))
+        .args(["--service=ratings", &format!("--service-version={OUTSIDE}")])
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
 /// What a terminal shows of the steps so far: a line for each, and all that was seen in the last one.
 #[derive(Default)]
 struct Told {
@@ -204,6 +220,9 @@ async fn play_step(
         std::fs::copy(root.join("deploy/samples/bookinfo").join(file), mesh.folder.join(file))?;
     }
     mesh.save(&root.join("deploy/samples/bookinfo-story").join(step.folder))?;
+    if step.awaits_ratings.is_some() {
+        mesh.edit("apps/ratings.yaml", OUTSIDE_ADDRESS, &mesh.outside()?.to_string())?;
+    }
     traffic.set_rate(step.rate);
     let show = |state: &str| {
         if let Some((told, title)) = live {
@@ -212,6 +231,10 @@ async fn play_step(
         }
     };
     wait(SETTLE, || false, || show("saved; the mesh takes it up")).await;
+    if let Some(version) = step.awaits_ratings {
+        let answered = || traffic.look(|window| window.ratings_versions().contains_key(version));
+        wait(START_MAX, answered, || show("waiting for the new sidecar")).await;
+    }
     traffic.open_window();
     let enough = || traffic.look(|window| window.pages >= step.pages);
     wait(WATCH_MAX, enough, || show("watching")).await;

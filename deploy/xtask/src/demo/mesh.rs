@@ -1,7 +1,7 @@
 //! `ringsail local` as a child: started, asked where its gateway is, ended.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -76,6 +76,24 @@ impl Mesh {
         copy_over(step, &self.folder)
     }
 
+    /// An address outside the mesh that no other mesh on this machine uses: local mesh N has 127.77.N.0/24.
+    pub fn outside(&self) -> Result<Ipv4Addr> {
+        let gateway = self.gateway().context("the mesh runs")?;
+        match gateway.ip() {
+            IpAddr::V4(address) => Ok(Ipv4Addr::new(127, 80, address.octets()[2], 1)),
+            IpAddr::V6(address) => bail!("{address} is no local mesh's"),
+        }
+    }
+
+    /// Writes an address into a file that was saved, as a user writes his own.
+    pub fn edit(&self, file: &str, from: &str, to: &str) -> Result<()> {
+        let path = self.folder.join(file);
+        let text = fs::read_to_string(&path)?.replace(from, to);
+        let partial = path.with_extension("saving");
+        fs::write(&partial, text)?;
+        Ok(fs::rename(&partial, &path)?)
+    }
+
     /// Log of one of the mesh's processes.
     pub fn log(&self, process: &str) -> String {
         fs::read_to_string(self.run_dir.join("logs").join(format!("{process}.log"))).unwrap_or_default()
@@ -94,7 +112,7 @@ impl Mesh {
             serde_json::from_str(&fs::read_to_string(self.run_dir.join("mesh.json")).ok()?).ok()?;
         let pod = state["pods"].as_array()?.iter().find(|pod| pod["role"] == "gateway")?;
         let port = pod["ports"][0].as_u64().and_then(|port| u16::try_from(port).ok())?;
-        Some((pod["mesh_address"].as_str()?.parse::<std::net::IpAddr>().ok()?, port).into())
+        Some((pod["mesh_address"].as_str()?.parse::<IpAddr>().ok()?, port).into())
     }
 
     fn output(&self) -> String {

@@ -116,6 +116,12 @@ impl Window {
         Self { since: Instant::now(), pages: 0, edges: BTreeMap::new(), reviews: BTreeMap::new() }
     }
 
+    /// Answers of ratings by version.
+    pub fn ratings_versions(&self) -> BTreeMap<String, u64> {
+        let edge = self.edges.get(&("reviews".to_owned(), "ratings".to_owned()));
+        edge.map(|seen| seen.versions.clone()).unwrap_or_default()
+    }
+
     /// Adds one page, or the failure to get one.
     pub fn add(&mut self, visitor: Visitor, page: Option<&Page>) {
         self.pages += 1;

@@ -1,4 +1,4 @@
-//! The story: seven edits of YAML, and what traffic must show after each.
+//! The story: eight edits of YAML, and what traffic must show after each.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ pub struct Step {
     pub title: &'static str,
     /// Files of the original sample that are saved back first.
     pub restores: &'static [&'static str],
+    /// A version of ratings that must have answered before the step is watched: a new proxy has to start first.
+    pub awaits_ratings: Option<&'static str>,
     /// Requests per second while it is watched; slow answers need fewer.
     pub rate: u32,
     /// Pages to watch before judging.
@@ -30,6 +32,8 @@ pub enum Claim {
     AllSucceed,
     /// Every page succeeds, and every call of reviews to ratings is cut off with 504 at this deadline.
     RatingsTimeOut { after: Duration },
+    /// Every call of ratings is answered by the program that runs outside the mesh's care.
+    RatingsFromOutside,
     /// The control plane refuses a file of the step: it names file, line, field and what to write.
     Refused { file: &'static str, line: u32, field: &'static str, fix: &'static str },
 }
@@ -41,12 +45,19 @@ const fn share(visitor: Visitor, version: &'static str, wanted: f64) -> Claim {
 /// A timeout may fire this much late: timers are coarse, and a debug build on a busy machine is slow.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(900);
 
+/// `--service-version` of the ratings that runs already.
+pub const OUTSIDE: &str = "outside";
+
+/// Its address in the step's file, which becomes the one it really has, as a user would write his own.
+pub const OUTSIDE_ADDRESS: &str = "127.80.0.1";
+
 /// All steps in order.
-pub const STORY: [Step; 7] = [
+pub const STORY: [Step; 8] = [
     Step {
         folder: "1-all-to-v1",
         title: "all reviews come from v1",
         restores: &[],
+        awaits_ratings: None,
         rate: 120,
         pages: 360,
         claims: &[
@@ -61,6 +72,7 @@ pub const STORY: [Step; 7] = [
         folder: "2-canary-90-10",
         title: "a canary: 90% v1, 10% v2",
         restores: &[],
+        awaits_ratings: None,
         rate: 120,
         pages: 720,
         claims: &[share(Visitor::Anybody, "v1", 0.9), share(Visitor::Anybody, "v2", 0.1), Claim::AllSucceed],
@@ -69,6 +81,7 @@ pub const STORY: [Step; 7] = [
         folder: "3-half-and-half",
         title: "half v1, half v3",
         restores: &[],
+        awaits_ratings: None,
         rate: 120,
         pages: 720,
         claims: &[share(Visitor::Anybody, "v1", 0.5), share(Visitor::Anybody, "v3", 0.5), Claim::AllSucceed],
@@ -77,6 +90,7 @@ pub const STORY: [Step; 7] = [
         folder: "4-user-by-header",
         title: "jason sees v2, everybody else v1",
         restores: &[],
+        awaits_ratings: None,
         rate: 120,
         pages: 360,
         claims: &[
@@ -90,6 +104,7 @@ pub const STORY: [Step; 7] = [
         folder: "5-cookie-and-query",
         title: "a cookie leads to v3, a query parameter to v2",
         restores: &[],
+        awaits_ratings: None,
         rate: 120,
         pages: 360,
         claims: &[
@@ -104,6 +119,7 @@ pub const STORY: [Step; 7] = [
         folder: "6-timeout",
         title: "ratings became slow (20 s); reviews waits 3 s for it",
         restores: &[],
+        awaits_ratings: None,
         rate: 20,
         pages: 60,
         claims: &[
@@ -115,6 +131,7 @@ pub const STORY: [Step; 7] = [
         folder: "7-broken-file",
         title: "a file with a typing error is refused; traffic stays as it was",
         restores: &["apps/ratings.yaml", "networking/ratings.yaml"],
+        awaits_ratings: None,
         rate: 120,
         pages: 360,
         claims: &[
@@ -122,6 +139,15 @@ pub const STORY: [Step; 7] = [
             share(Visitor::Anybody, "v2", 1.0),
             Claim::AllSucceed,
         ],
+    },
+    Step {
+        folder: "8-ratings-outside",
+        title: "ratings runs already, on a machine outside the cluster: a WorkloadEntry, with a sidecar of its own",
+        restores: &[],
+        awaits_ratings: Some(OUTSIDE),
+        rate: 120,
+        pages: 360,
+        claims: &[Claim::RatingsFromOutside, share(Visitor::Anybody, "v2", 1.0), Claim::AllSucceed],
     },
 ];
 
@@ -143,6 +169,7 @@ impl Claim {
             Self::Share { visitor, version, wanted } => judge_share(window, visitor, version, wanted),
             Self::AllSucceed => judge_success(window),
             Self::RatingsTimeOut { after } => judge_timeout(window, after),
+            Self::RatingsFromOutside => judge_outside(window),
             Self::Refused { file, line, field, fix } => {
                 judge_refusal(control_plane_log, file, line, field, fix)
             }
@@ -197,6 +224,15 @@ fn judge_timeout(window: &Window, after: Duration) -> Verdict {
             slowest.as_secs_f64()
         ),
         agrees: on_time && all_cut && page.succeeded == page.total,
+    }
+}
+
+fn judge_outside(window: &Window) -> Verdict {
+    let versions = window.ratings_versions();
+    Verdict {
+        wanted: format!("ratings: 100% {OUTSIDE}"),
+        seen: format!("{versions:?}"),
+        agrees: versions.keys().eq([OUTSIDE]),
     }
 }
 
