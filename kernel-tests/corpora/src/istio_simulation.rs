@@ -5,7 +5,8 @@
 //! Istio's own simulation found. Scenarios that list virtual hosts instead are compared host by host.
 //!
 //! Objects that are refused because they ask for TLS or a policy that is not enforced yet leave their scenario without
-//! a verdict of ours: its calls disagree, and are not counted as unsafe, because nothing was accepted.
+//! a verdict of ours: its calls disagree, and are not counted as unsafe, because nothing was accepted. Objects that are
+//! refused because they are malformed are simply not there, as after a refused `kubectl apply`.
 
 mod scenario;
 mod trace;
@@ -84,10 +85,9 @@ fn resources(scenario: &Scenario<'_>) -> Result<(ProxyResources, Option<String>)
     let mut refused = None;
     for (text, name) in [(scenario.config, "config"), (scenario.kube_config, "kube_config")] {
         let decoded = ringsail_api::decode(text, name);
-        if !decoded.refused.is_empty() {
-            let error = decoded.diagnostics.iter().find(|d| d.severity == ringsail_api::Severity::Error);
-            refused = error.map(ToString::to_string).or(refused);
-        }
+        let unenforced =
+            decoded.diagnostics.iter().find(|d| d.code == Some(ringsail_api::validate::UNENFORCED));
+        refused = unenforced.map(ToString::to_string).or(refused);
         builder.apply(decoded.objects.into_iter().map(|object| Change::Put(Arc::new(object))));
     }
     let proxy = Proxy::from_node(&scenario.node())?;
