@@ -14,7 +14,7 @@ use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
 use crate::listener::chain::{self, Chain};
 use crate::listener::filters::{self, Routes, Side};
 use crate::listener::tcp::server_names;
-use crate::route::sidecar::find_service;
+use crate::route::sidecar::Outbound;
 use crate::{names, route, xds};
 
 /// A Service with this label does not translate gateway ports to its target ports.
@@ -197,7 +197,6 @@ fn binds(server: &BoundServer, namespace: &str, hosts: &[String]) -> bool {
 
 /// The first TCP rule bound to the server.
 fn tcp_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> Vec<Chain> {
-    let lookup = |hostname: &str| find_service(mesh, view, proxy, hostname);
     for server in &merged.servers {
         for vs in ringsail_model::virtual_services_for(mesh, &proxy.namespace, &server.gateway) {
             if !binds(server, &vs.namespace, &vs.spec.hosts) {
@@ -212,7 +211,7 @@ fn tcp_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> V
                 if !concerns {
                     continue;
                 }
-                let filter = filters::tcp_route(&rule.route, server.port(), &lookup, proxy, mesh.settings());
+                let filter = filters::tcp_route(&rule.route, server.port(), Outbound { mesh, proxy, view });
                 if let Some(filter) = filter {
                     return vec![Chain::of(filter)];
                 }
@@ -228,7 +227,6 @@ fn names_gateway(listed: &[String], gateway: &str) -> bool {
 
 /// One chain per TLS rule, by server name. A name that an older rule has is not given again.
 fn tls_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> Vec<Chain> {
-    let lookup = |hostname: &str| find_service(mesh, view, proxy, hostname);
     let mut chains = Vec::new();
     let mut given: HashSet<String> = HashSet::new();
     let mut by_gateway: BTreeMap<&str, Vec<Arc<ringsail_model::VirtualService>>> = BTreeMap::new();
@@ -256,7 +254,7 @@ fn tls_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> V
                         continue;
                     }
                     let filter =
-                        filters::tcp_route(&rule.route, server.port(), &lookup, proxy, mesh.settings());
+                        filters::tcp_route(&rule.route, server.port(), Outbound { mesh, proxy, view });
                     if let Some(filter) = filter {
                         chains.push(Chain { server_names: server_names(&fresh), ..Chain::of(filter) });
                     }

@@ -168,3 +168,43 @@ spec:
         "outbound|5432|v1|db.shop.svc.cluster.local 80, outbound|5432|v2|db.shop.svc.cluster.local 20"
     );
 }
+
+#[test]
+fn destination_rule_limits_tcp_connections_and_pins_them_to_a_source() {
+    let seen = services(&[
+        &service("db", "10.96.0.1", "{name: tcp, port: 5432}"),
+        &service("cache", "10.96.0.2", "{name: tcp, port: 6379}"),
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db, namespace: shop}
+spec:
+  host: db
+  trafficPolicy:
+    connectionPool: {tcp: {idleTimeout: 7s, maxConnectionDuration: 90s}}
+    loadBalancer: {consistentHash: {useSourceIp: true}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - name: v2
+    labels: {version: v2}
+    trafficPolicy:
+      connectionPool: {tcp: {idleTimeout: 8s}}
+      loadBalancer: {simple: RANDOM}",
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: cache, namespace: shop}
+spec:
+  hosts: [cache]
+  tcp:
+  - route: [{destination: {host: db, subset: v2, port: {number: 5432}}}]",
+    ]);
+    let proxy = |address: &str| seen.tcp_proxy(address);
+    let seconds = |duration: Option<prost_types::Duration>| duration.map(|duration| duration.seconds);
+    let db = proxy("10.96.0.1:5432");
+    assert_eq!(seconds(db.idle_timeout), Some(7));
+    assert_eq!(seconds(db.max_downstream_connection_duration), Some(90));
+    assert_eq!(db.hash_policy.len(), 1, "by source address");
+    // The subset's balancing counts, its limits do not.
+    let subset = proxy("10.96.0.2:6379");
+    assert_eq!(seconds(subset.idle_timeout), Some(7));
+    assert!(subset.hash_policy.is_empty());
+}

@@ -3,7 +3,8 @@
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use ringsail_api::istio::mesh::v1alpha1::mesh_config::{AccessLogEncoding, proxy_path_normalization};
-use ringsail_api::networking::RouteDestination;
+use ringsail_api::networking::load_balancer_settings::consistent_hash_lb::HashKey;
+use ringsail_api::networking::{Destination, RouteDestination};
 use ringsail_model::{MeshSettings, Proxy, Service};
 use ringsail_xds::envoy::config::accesslog::v3::{AccessLog, access_log};
 use ringsail_xds::envoy::config::core::v3::{
@@ -29,10 +30,13 @@ use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy:
     ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
 };
 use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use ringsail_xds::envoy::r#type::v3::{HashPolicy, hash_policy, hash_policy::SourceIp};
 use ringsail_xds::pack;
 
+use crate::cluster::PortPolicy;
 use crate::route::filters as http_filters;
-use crate::route::virtual_service::destination_cluster;
+use crate::route::sidecar::{Outbound, find_service};
+use crate::route::virtual_service::{consistent_hash, destination_cluster, destination_port};
 use crate::{names, xds};
 
 /// Name of the HTTP connection manager in a chain.
@@ -179,39 +183,84 @@ fn path_normalization(settings: &MeshSettings) -> (bool, bool, PathWithEscapedSl
     }
 }
 
-/// A TCP proxy to one cluster.
+/// A TCP proxy to one cluster that no DestinationRule is about.
 pub(crate) fn tcp(cluster: &str, proxy: &Proxy, settings: &MeshSettings) -> Filter {
-    tcp_proxy(cluster, ClusterSpecifier::Cluster(cluster.to_owned()), proxy, settings)
+    let specifier = ClusterSpecifier::Cluster(cluster.to_owned());
+    tcp_proxy(cluster, specifier, &TcpPolicy::default(), proxy, settings)
+}
+
+/// A TCP proxy to the cluster of a service's port.
+pub(crate) fn tcp_service(cluster: &str, service: &Service, port: u32, outbound: Outbound<'_>) -> Filter {
+    let policy = TcpPolicy::of(service, "", port, outbound);
+    let specifier = ClusterSpecifier::Cluster(cluster.to_owned());
+    tcp_proxy(cluster, specifier, &policy, outbound.proxy, outbound.mesh.settings())
 }
 
 /// A TCP proxy to the destinations of a route, weighted per connection.
-pub(crate) fn tcp_route<'a>(
+///
+/// Compat: of several destinations the first one's DestinationRule counts, and its subset's policy does not.
+pub(crate) fn tcp_route(
     destinations: &[RouteDestination],
     port: u32,
-    service: &dyn Fn(&str) -> Option<&'a Service>,
-    proxy: &Proxy,
-    settings: &MeshSettings,
+    outbound: Outbound<'_>,
 ) -> Option<Filter> {
-    let usable: Vec<(String, i32)> = destinations
+    let Outbound { mesh, proxy, view } = outbound;
+    let service = |host: &str| find_service(mesh, view, proxy, host);
+    let usable: Vec<(&Destination, String, i32)> = destinations
         .iter()
         .filter_map(|entry| {
             let destination = entry.destination.as_ref()?;
-            Some((destination_cluster(destination, service(&destination.host), port), entry.weight))
+            let cluster = destination_cluster(destination, service(&destination.host), port);
+            Some((destination, cluster, entry.weight))
         })
         .collect();
-    match &usable[..] {
-        [] => None,
-        [(cluster, _)] => Some(tcp(cluster, proxy, settings)),
-        [(first, _), ..] => {
+    let policy = |destination: &Destination, subset: &str| match service(&destination.host) {
+        Some(service) => {
+            TcpPolicy::of(service, subset, destination_port(destination, Some(service), port), outbound)
+        }
+        None => TcpPolicy::default(),
+    };
+    let (policy, specifier) = match &usable[..] {
+        [] => return None,
+        [(destination, cluster, _)] => {
+            (policy(destination, &destination.subset), ClusterSpecifier::Cluster(cluster.clone()))
+        }
+        [(first, ..), ..] => {
             let clusters = usable
                 .iter()
-                .filter_map(|(name, weight)| {
+                .filter_map(|(_, name, weight)| {
                     let weight = u32::try_from(*weight).ok().filter(|weight| *weight > 0)?;
                     Some(ClusterWeight { name: name.clone(), weight, ..ClusterWeight::default() })
                 })
                 .collect();
-            let specifier = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
-            Some(tcp_proxy(first, specifier, proxy, settings))
+            (policy(first, ""), ClusterSpecifier::WeightedClusters(WeightedCluster { clusters }))
+        }
+    };
+    Some(tcp_proxy(&usable[0].1, specifier, &policy, proxy, mesh.settings()))
+}
+
+/// What a DestinationRule says of TCP connections.
+#[derive(Default)]
+struct TcpPolicy {
+    idle_timeout: Option<prost_types::Duration>,
+    duration_max: Option<prost_types::Duration>,
+    /// Connections of one client go to one endpoint.
+    by_source_ip: bool,
+}
+
+impl TcpPolicy {
+    /// Compat: limits of connections are the destination's, whatever its subset says; balancing is the subset's.
+    fn of(service: &Service, subset: &str, port: u32, outbound: Outbound<'_>) -> TcpPolicy {
+        let Outbound { mesh, proxy, .. } = outbound;
+        let rule = mesh.destination_rule(&proxy.namespace, &proxy.labels, service);
+        let effective =
+            |subset| PortPolicy::effective(rule.map(|rule| &**rule), subset, port, mesh.settings());
+        let pool = effective("").pool.and_then(|pool| pool.tcp);
+        let hash = consistent_hash(effective(subset).load_balancer);
+        TcpPolicy {
+            idle_timeout: pool.and_then(|tcp| tcp.idle_timeout),
+            duration_max: pool.and_then(|tcp| tcp.max_connection_duration),
+            by_source_ip: hash.is_some_and(|hash| hash.hash_key == Some(HashKey::UseSourceIp(true))),
         }
     }
 }
@@ -219,14 +268,18 @@ pub(crate) fn tcp_route<'a>(
 fn tcp_proxy(
     stat_prefix: &str,
     specifier: ClusterSpecifier,
+    policy: &TcpPolicy,
     proxy: &Proxy,
     settings: &MeshSettings,
 ) -> Filter {
+    let of_proxy = proxy.idle_timeout_seconds.map(std::time::Duration::from_secs);
+    let by_source_ip =
+        HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(SourceIp {})) };
     let filter = TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
-        idle_timeout: proxy
-            .idle_timeout_seconds
-            .map(|seconds| xds::duration(std::time::Duration::from_secs(seconds))),
+        idle_timeout: policy.idle_timeout.or(of_proxy.map(xds::duration)),
+        max_downstream_connection_duration: policy.duration_max,
+        hash_policy: if policy.by_source_ip { vec![by_source_ip] } else { Vec::new() },
         access_log: access_log(settings),
         cluster_specifier: Some(specifier),
         ..TcpProxy::default()

@@ -5,10 +5,11 @@ use ringsail_model::{
     Egress, MESH_GATEWAY, Proxy, Service, ServiceAddress, ServicePort, VirtualService, source_matches,
 };
 use ringsail_xds::envoy::config::core::v3::CidrRange;
+use ringsail_xds::envoy::config::listener::v3::Filter;
 
 use super::chain::Chain;
 use super::filters;
-use crate::route::sidecar::{Outbound, find_service};
+use crate::route::sidecar::Outbound;
 use crate::{names, xds};
 
 /// What TCP chains are built for.
@@ -33,18 +34,18 @@ pub(crate) fn chains(port: &Port<'_>, egress: &Egress, outbound: Outbound<'_>) -
     }
 }
 
-/// Cluster of connections no rule is about: the port's, or that of the service's only port.
-fn default_cluster(port: &Port<'_>) -> String {
+/// Carries connections no rule is about to the port's cluster, or to that of the service's only port.
+fn default_filter(port: &Port<'_>, outbound: Outbound<'_>) -> Filter {
     let number = match &port.service.ports[..] {
         [only] => only.number,
         _ => port.port.number,
     };
-    names::outbound_cluster(number, "", port.service.hostname())
+    let cluster = names::outbound_cluster(number, "", port.service.hostname());
+    filters::tcp_service(&cluster, port.service, number, outbound)
 }
 
 fn tcp_chains(port: &Port<'_>, own: Option<&VirtualService>, outbound: Outbound<'_>) -> Vec<Chain> {
-    let Outbound { mesh, proxy, view } = outbound;
-    let lookup = |hostname: &str| find_service(mesh, view, proxy, hostname);
+    let proxy = outbound.proxy;
     let mut chains: Vec<Chain> = Vec::new();
     for rule in own.map_or(&[][..], |vs| &vs.spec.tcp) {
         let concerns = |m: &&L4MatchAttributes| l4_concerns(m, port, proxy);
@@ -52,7 +53,7 @@ fn tcp_chains(port: &Port<'_>, own: Option<&VirtualService>, outbound: Outbound<
         if !rule.r#match.is_empty() && matches.is_empty() {
             continue;
         }
-        let route = filters::tcp_route(&rule.route, port.listener_port, &lookup, proxy, mesh.settings());
+        let route = filters::tcp_route(&rule.route, port.listener_port, outbound);
         let Some(filter) = route else { continue };
         // A rule for every address of the port ends the search.
         if matches.iter().all(|m| !m.destination_subnets.is_empty()) && !matches.is_empty() {
@@ -65,17 +66,16 @@ fn tcp_chains(port: &Port<'_>, own: Option<&VirtualService>, outbound: Outbound<
             return chains;
         }
     }
-    let filter = filters::tcp(&default_cluster(port), proxy, mesh.settings());
+    let filter = default_filter(port, outbound);
     chains.push(Chain { prefix_ranges: port.prefix_ranges.clone(), ..Chain::of(filter) });
     chains
 }
 
 fn tls_chains(port: &Port<'_>, own: Option<&VirtualService>, outbound: Outbound<'_>) -> Vec<Chain> {
-    let Outbound { mesh, proxy, view } = outbound;
-    let lookup = |hostname: &str| find_service(mesh, view, proxy, hostname);
+    let proxy = outbound.proxy;
     let mut chains: Vec<Chain> = Vec::new();
     for rule in own.map_or(&[][..], |vs| &vs.spec.tls) {
-        let route = filters::tcp_route(&rule.route, port.listener_port, &lookup, proxy, mesh.settings());
+        let route = filters::tcp_route(&rule.route, port.listener_port, outbound);
         let Some(filter) = route else { continue };
         for m in rule.r#match.iter().filter(|m| tls_concerns(m, port, proxy)) {
             let prefix_ranges = match m.destination_subnets.is_empty() {
@@ -95,7 +95,7 @@ fn tls_chains(port: &Port<'_>, own: Option<&VirtualService>, outbound: Outbound<
             names.push(port.service.hostname().to_owned());
             names.extend(port.service.aliases.iter().map(|alias| alias.hostname.clone()));
         }
-        let filter = filters::tcp(&default_cluster(port), proxy, mesh.settings());
+        let filter = default_filter(port, outbound);
         chains.push(Chain {
             server_names: server_names(&names),
             prefix_ranges: port.prefix_ranges.clone(),

@@ -78,7 +78,12 @@ pub(crate) fn destination_cluster(
     names::outbound_cluster(destination_port(destination, service, listener_port), &destination.subset, host)
 }
 
-fn destination_port(destination: &Destination, service: Option<&Service>, listener_port: u32) -> u32 {
+/// Port of a destination, as in [`destination_cluster`].
+pub(crate) fn destination_port(
+    destination: &Destination,
+    service: Option<&Service>,
+    listener_port: u32,
+) -> u32 {
     match (&destination.port, service) {
         (Some(port), _) if port.number != 0 => port.number,
         (_, Some(service)) if service.ports.len() == 1 => service.ports[0].number,

@@ -146,6 +146,17 @@ impl Seen {
         }
     }
 
+    /// The TCP proxy that carries bytes which are not HTTP.
+    pub fn tcp_proxy(&self, to: &str) -> TcpProxy {
+        let (listener, port) = self.listener_for(to).expect("a listener");
+        let chain = self.chain(listener, port, false).expect("a chain");
+        let Some(ConfigType::TypedConfig(config)) = chain.filters.last().and_then(|f| f.config_type.as_ref())
+        else {
+            panic!("no filter")
+        };
+        unpack(config).expect("a TCP proxy")
+    }
+
     /// What happens to a request to this port of the proxy's workload, on a captured sidecar.
     pub fn inbound_http(&self, port: u32, head: &str) -> String {
         let chain = self.chain(self.listener("virtualInbound"), port, true).expect("a chain");
