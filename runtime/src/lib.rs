@@ -39,7 +39,7 @@
 //! - A shard never waits for another thread: queues between them have `try_send` only.
 //! - `unsafe` is in `waker.rs` (a waker is a number), `net/options.rs` and `net/listener.rs` (two system calls without
 //!   a safe wrapper), `reactor.rs` (a borrow of a descriptor), `engine.rs` (a no-op through a ring) and `memory.rs`
-//!   (one call of the allocator, and one that tests watch).
+//!   (one call of the allocator, one of the kernel, and an allocator that tests watch).
 
 pub mod buffers;
 mod core;

@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use ringsail_runtime::memory;
 use ringsail_runtime::publish::Publisher;
 use ringsail_tables::{Change, Compiler, Diagnostic, ResourceType, Tables, Wanted};
 use tokio::sync::mpsc;
+
+use crate::limits::START_QUIET;
 
 /// Work for the thread.
 pub(crate) enum Job {
@@ -49,6 +52,18 @@ pub(crate) fn apply(compiler: &mut Compiler, changes: Vec<Change>) -> Compiled {
     }
 }
 
+/// The first configuration has come and been compiled: what only that needed may leave the memory.
+fn forget_start() {
+    memory::give_back();
+    match memory::forget_file_pages() {
+        Ok(bytes) => {
+            tracing::debug!(bytes, "the program's pages are resident only as they are used from here on")
+        }
+        // Nothing depends on it.
+        Err(error) => tracing::debug!(%error, "the program's pages stay resident"),
+    }
+}
+
 /// Starts the thread. It ends when the sender of jobs is gone.
 pub(crate) fn start(
     mut compiler: Compiler,
@@ -57,7 +72,22 @@ pub(crate) fn start(
 ) -> std::io::Result<crossbeam_channel::Sender<Job>> {
     let (jobs, inbox) = crossbeam_channel::unbounded();
     std::thread::Builder::new().name("compile".to_string()).spawn(move || {
-        for job in &inbox {
+        let mut started = false;
+        loop {
+            let job = if started {
+                inbox.recv().map_err(RecvTimeoutError::from)
+            } else {
+                inbox.recv_timeout(START_QUIET)
+            };
+            let job = match job {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    started = true;
+                    forget_start();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match job {
                 Job::Apply(changes) => {
                     let mut compiled = apply(&mut compiler, changes);

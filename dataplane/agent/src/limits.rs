@@ -56,3 +56,7 @@ pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Resource updates waiting for the compiler.
 pub const UPDATES_MAX: usize = 1024;
+
+/// How long nothing is compiled until the start counts as over and its code leaves the memory: longer than a control plane
+/// pauses between the parts of a first configuration.
+pub const START_QUIET: Duration = Duration::from_secs(1);
