@@ -3,6 +3,7 @@
 use ringsail_http::BodyLength;
 
 use crate::failure::Failure;
+use crate::filters::mirror::Tap;
 use crate::limits::KEPT_BODY_BYTES_MAX;
 use crate::message::{Incoming, Lost, Piece};
 
@@ -13,12 +14,14 @@ pub struct RequestBody<'a> {
     pub incoming: Incoming<'a>,
     length: BodyLength,
     kept: Kept,
+    /// Copies of it.
+    taps: Vec<Tap>,
 }
 
 impl<'a> RequestBody<'a> {
     /// A body that begins after the head.
     pub fn new(incoming: Incoming<'a>, length: BodyLength) -> RequestBody<'a> {
-        RequestBody { incoming, length, kept: Kept::default() }
+        RequestBody { incoming, length, kept: Kept::default(), taps: Vec::new() }
     }
 
     /// How the body is framed, also upstream.
@@ -47,6 +50,11 @@ impl<'a> RequestBody<'a> {
         self.kept.keep = keep;
     }
 
+    /// Copies all that comes to `tap`.
+    pub fn copy_to(&mut self, tap: Tap) {
+        self.taps.push(tap);
+    }
+
     /// What an earlier attempt has sent, to be sent again.
     pub fn kept(&self) -> &[u8] {
         &self.kept.bytes
@@ -60,7 +68,14 @@ impl<'a> RequestBody<'a> {
     /// Finds the next piece in the bytes at hand.
     pub fn piece(&mut self) -> Result<Piece, Failure> {
         let piece = self.incoming.piece().map_err(Failure::Codec)?;
-        self.kept.note(self.incoming.bytes().get(piece.data.clone()).unwrap_or_default());
+        let data = self.incoming.bytes().get(piece.data.clone()).unwrap_or_default();
+        self.kept.note(data);
+        for tap in &self.taps {
+            tap.push(data);
+            if piece.end {
+                tap.complete();
+            }
+        }
         Ok(piece)
     }
 

@@ -18,14 +18,15 @@ use ringsail_http::{BodyLength, RequestHead, ResponseHead, Version};
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, sleep};
 use ringsail_tables::hcm::{HttpConnectionManager, HttpFilter};
-use ringsail_tables::route::{Action, Found};
+use ringsail_tables::route::{Action, Found, RouteMatch};
+use ringsail_tables::template::Values;
 use ringsail_tables::{RouteId, Tables, Target};
 use ringsail_telemetry::{HttpStats, ResponseFlag};
 
 use crate::body::RequestBody;
 use crate::connection::{ChainStats, Connection};
 use crate::failure::Failure;
-use crate::filters::{cors, fault};
+use crate::filters::{cors, fault, mirror};
 use crate::forward::together;
 use crate::headers::request::Origin;
 use crate::inflow::Inflow;
@@ -263,9 +264,36 @@ impl<'a> Exchange<'a> {
         plan.suppress_envoy_headers = suppress_envoy_headers;
         plan.cors_allowed = cors_allowed;
         plan.prepare_request(self, &found, forward)?;
+        if !found.mirrors().is_empty() && self.facts.switch == Switch::None {
+            self.start_mirrors(source, &tables, &found, forward.high_priority);
+        }
         // The references end here: attempts look up by id, so that the version can go when they are over.
         drop(tables);
         attempt::forward(self, source, plan).await
+    }
+
+    /// Sends copies of the request on their way.
+    fn start_mirrors(
+        &mut self,
+        source: &mut Source<'_>,
+        tables: &Current<Tables>,
+        found: &RouteMatch<'_>,
+        high_priority: bool,
+    ) {
+        let context = values::Context::of(&self.facts, self.trail);
+        let original = mirror::Original {
+            shard: self.facts.shard,
+            connection: self.facts.connection,
+            found,
+            head: self.request,
+            body: source.body.length(),
+            timeout: self.deadlines.limits_mut().route,
+            high_priority,
+        };
+        let with_values = |head: &RequestHead, use_values: &mut dyn FnMut(&dyn Values)| {
+            use_values(&context.with_request(head));
+        };
+        mirror::begin(&original, tables, fastrand::u64(..), with_values, |tap| source.body.copy_to(tap));
     }
 
     /// Waits without reading the body, but not past the client's leaving. Deadlines stand still: an injected delay does

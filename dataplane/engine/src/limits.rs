@@ -15,6 +15,20 @@ pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
 /// policy can ask for another attempt after an answer are kept at all.
 pub const KEPT_BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Body bytes that one mirrored copy of a request may have waiting; a copy that is further behind is given up.
+/// Source: as Envoy's buffer limit of a shadow, `per_connection_buffer_limit_bytes`, 1 MiB by default.
+pub const MIRROR_WAITING_BYTES_MAX: usize = 1024 * 1024;
+
+/// The same for all copies of a shard together: a dead mirror must not take the memory of a pod.
+pub const MIRROR_WAITING_BYTES_OF_SHARD_MAX: usize = 16 * 1024 * 1024;
+
+/// Copies of requests on their way at once, per shard. istiod sets circuit breakers without a limit, and a mirror that
+/// never answers would otherwise collect tasks without end.
+pub const MIRRORS_MAX: u32 = 1024;
+
+/// Longest life of a copy where the route sets no shorter timeout; Istio's routes set none.
+pub const MIRROR_DURATION_MAX: Duration = Duration::from_secs(300);
+
 /// Interim (1xx) answers of one upstream exchange. Real servers send one or two; without a bound a server could keep
 /// an exchange alive for ever.
 pub const INTERIM_RESPONSES_MAX: u32 = 32;

@@ -17,6 +17,7 @@ use ringsail_telemetry::ShardRegistry;
 use crate::breaker::{self, Usage};
 use crate::connection::ServingListener;
 use crate::date::DateCache;
+use crate::filters::mirror::Mirrors;
 use crate::limits::{DRAIN_SWEEP_INTERVAL, POOL_SWEEP_INTERVAL, SCRATCH_BYTES_KEPT_MAX, SCRATCH_KEPT_MAX};
 use crate::record::Log;
 use crate::trail::Trail;
@@ -47,6 +48,8 @@ pub struct Shard {
     pub stats: ShardRegistry,
     /// The way to the access-log writer.
     pub log: Log,
+    /// Mirrored copies of requests.
+    pub mirrors: Mirrors,
     /// Downstream connections, and how many this shard may have.
     pub downstream: Usage,
     /// See [`Shard::downstream`].
@@ -98,6 +101,7 @@ impl Shard {
             clusters: Clusters::default(),
             stats,
             log,
+            mirrors: Mirrors::default(),
             downstream: Usage::default(),
             downstream_max: breaker::lease(downstream_max.unwrap_or(u32::MAX), number, count, 0),
             dates: RefCell::default(),

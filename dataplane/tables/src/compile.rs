@@ -24,6 +24,7 @@ mod listener;
 mod listeners;
 mod matcher;
 mod metadata;
+mod mirror;
 mod policy;
 mod report;
 mod route;

@@ -1,5 +1,6 @@
 //! Additions to and removals from the headers of a request or response.
 
+use crate::string_match::StringMatch;
 use crate::strings::Str;
 use crate::template::Template;
 
@@ -39,6 +40,18 @@ pub enum HeaderAppend {
     OverwriteIfExistsOrAdd,
     /// Replaced only when there is one.
     OverwriteIfExists,
+}
+
+/// One operation of a list that is applied in its order.
+/// Source: `envoy.config.common.mutation_rules.v3.HeaderMutation`.
+#[derive(Clone, Debug)]
+pub enum HeaderMutation {
+    /// All fields of this name (lower case) go.
+    Remove(Str),
+    /// All fields whose name (lower case) matches go.
+    RemoveMatching(StringMatch),
+    /// This value is added.
+    Add(HeaderAdd),
 }
 
 impl HeaderOps {

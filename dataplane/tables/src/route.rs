@@ -7,6 +7,7 @@ mod action;
 mod domains;
 mod headers;
 mod metadata_match;
+mod mirror;
 mod path;
 mod path_index;
 
@@ -20,6 +21,7 @@ pub use action::{
 pub(crate) use domains::Domains;
 pub use headers::{HeaderMatch, HeaderTest, QueryMatch, QueryTest};
 pub use metadata_match::{MetadataMatch, ValueTest};
+pub use mirror::{Mirror, MirrorHost};
 pub use path::PathMatch;
 pub(crate) use path_index::PathIndex;
 
@@ -48,6 +50,8 @@ pub struct RouteConfig {
     pub filters: Option<Box<FilterOverrides>>,
     /// Order of header operations: false applies route, virtual host, route configuration; true the reverse.
     pub most_specific_header_mutations_wins: bool,
+    /// Copies for other clusters, where neither route nor virtual host has its own.
+    pub mirrors: Box<[Mirror]>,
     /// Whether the request's port is cut before domains are matched.
     pub ignore_port_in_host_matching: bool,
     pub(crate) domains: Domains,
@@ -76,6 +80,8 @@ pub struct VirtualHost {
     pub filters: Option<Box<FilterOverrides>>,
     /// Names for parts of the traffic, in statistics only; the first that matches counts.
     pub virtual_clusters: Box<[VirtualCluster]>,
+    /// Copies for other clusters, where a route has none of its own.
+    pub mirrors: Box<[Mirror]>,
     pub(crate) index: Option<PathIndex>,
 }
 
@@ -201,6 +207,7 @@ impl RouteConfig {
             headers: None,
             filters: None,
             most_specific_header_mutations_wins: false,
+            mirrors: Box::default(),
             ignore_port_in_host_matching: false,
             domains: Domains::default(),
         }
@@ -366,6 +373,13 @@ impl<'t> RouteMatch<'t> {
             Action::Forward(forward) => forward.retry.as_ref().or(self.virtual_host.retry.as_ref()),
             Action::Redirect(_) | Action::DirectResponse(_) => None,
         }
+    }
+
+    /// Copies for other clusters: the route's, else the virtual host's, else the configuration's.
+    pub fn mirrors(&self) -> &'t [Mirror] {
+        let Action::Forward(forward) = &self.route.action else { return &[] };
+        let levels = [&forward.mirrors, &self.virtual_host.mirrors, &self.config.mirrors];
+        levels.into_iter().find(|mirrors| !mirrors.is_empty()).map_or(&[], |mirrors| mirrors)
     }
 
     /// Fault settings: of the weighted cluster, route, virtual host, route configuration, else of the filter in the

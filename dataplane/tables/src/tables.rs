@@ -152,15 +152,23 @@ impl Tables {
     ) -> Target<'_> {
         let Action::Forward(forward) = &route.route.action else { return Target::None };
         let choice = route.weighted_cluster.map_or(&forward.cluster, |weighted| &weighted.cluster);
-        let found = match choice {
+        self.named(choice, header).map_or(Target::Unknown, Target::Cluster)
+    }
+
+    /// The cluster that a choice without weights names. `header` gives the first value of a request header.
+    pub fn named<'r>(
+        &self,
+        choice: &ClusterChoice,
+        header: impl Fn(&str) -> Option<&'r [u8]>,
+    ) -> Option<ClusterRef<'_>> {
+        match choice {
             ClusterChoice::Named { slot, .. } => self.cluster_in(*slot),
             ClusterChoice::Header(name) => header(name)
                 .and_then(|value| std::str::from_utf8(value).ok())
                 .and_then(|value| self.cluster_named(value)),
             // Nested weights do not exist; an unpicked set means the id came from another version.
             ClusterChoice::Weighted(_) => None,
-        };
-        found.map_or(Target::Unknown, Target::Cluster)
+        }
     }
 }
 

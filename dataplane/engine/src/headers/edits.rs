@@ -1,7 +1,8 @@
 //! Applies configured header operations.
 
 use ringsail_http::{EditError, RequestHead, ResponseHead};
-use ringsail_tables::header_ops::{HeaderAdd, HeaderAppend, HeaderOps};
+use ringsail_tables::StringMatch;
+use ringsail_tables::header_ops::{HeaderAdd, HeaderAppend, HeaderMutation, HeaderOps};
 use ringsail_tables::template::Values;
 
 /// A head whose fields can be edited by name, the authority included.
@@ -10,6 +11,8 @@ pub trait EditableHead {
     fn contains(&self, name: &str) -> bool;
     /// Removes all fields of a name.
     fn remove(&mut self, name: &str);
+    /// Removes all fields whose name, in lower case, matches.
+    fn remove_matching(&mut self, names: &StringMatch);
     /// Adds a field at the end; replaces what a head has once (authority, path).
     fn append(&mut self, name: &str, value: &[u8]) -> Result<(), EditError>;
 }
@@ -23,6 +26,11 @@ impl EditableHead for RequestHead {
         if !is_authority(name) {
             self.fields_mut().remove(name);
         }
+    }
+    fn remove_matching(&mut self, names: &StringMatch) {
+        self.fields_mut().retain(|name, _| {
+            name.eq_ignore_ascii_case(b"host") || !names.matches(&name.to_ascii_lowercase())
+        });
     }
     fn append(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
         match name {
@@ -40,6 +48,9 @@ impl EditableHead for ResponseHead {
     fn remove(&mut self, name: &str) {
         self.fields_mut().remove(name);
     }
+    fn remove_matching(&mut self, names: &StringMatch) {
+        self.fields_mut().retain(|name, _| !names.matches(&name.to_ascii_lowercase()));
+    }
     fn append(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
         self.fields_mut().append(name, value)
     }
@@ -47,6 +58,45 @@ impl EditableHead for ResponseHead {
 
 fn is_authority(name: &str) -> bool {
     name == "host" || name == ":authority"
+}
+
+/// Applies operations one after the other. `with_values` lends the values of a head to a template.
+pub fn mutate<H: EditableHead>(
+    mutations: &[HeaderMutation],
+    head: &mut H,
+    with_values: impl Fn(&H, &mut dyn FnMut(&dyn Values)),
+) -> Result<(), EditError> {
+    for mutation in mutations {
+        match mutation {
+            HeaderMutation::Remove(name) => head.remove(name),
+            HeaderMutation::RemoveMatching(names) => head.remove_matching(names),
+            HeaderMutation::Add(add) => add_one(add, head, &with_values)?,
+        }
+    }
+    Ok(())
+}
+
+fn add_one<H: EditableHead>(
+    add: &HeaderAdd,
+    head: &mut H,
+    with_values: &impl Fn(&H, &mut dyn FnMut(&dyn Values)),
+) -> Result<(), EditError> {
+    let exists = head.contains(&add.name);
+    let (wanted, replaces) = match add.action {
+        HeaderAppend::AppendIfExistsOrAdd => (true, false),
+        HeaderAppend::AddIfAbsent => (!exists, false),
+        HeaderAppend::OverwriteIfExistsOrAdd => (true, true),
+        HeaderAppend::OverwriteIfExists => (exists, true),
+    };
+    let mut value = Vec::new();
+    with_values(head, &mut |values| add.value.render(values, &mut value));
+    if !wanted || (value.is_empty() && !add.keep_empty) {
+        return Ok(());
+    }
+    if replaces {
+        head.remove(&add.name);
+    }
+    head.append(&add.name, &value)
 }
 
 /// Applies one level of operations. `with_values` lends the values of a head to a template.

@@ -148,7 +148,8 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn append_forwarded_for(head: &mut RequestHead, ip: IpAddr) -> Result<(), EditError> {
+/// Adds an address to the end of `x-forwarded-for`.
+pub fn append_forwarded_for(head: &mut RequestHead, ip: IpAddr) -> Result<(), EditError> {
     let mut value = Vec::new();
     if head.fields().get_joined("x-forwarded-for", &mut value) {
         value.push(b',');

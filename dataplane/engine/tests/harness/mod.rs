@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use ringsail_engine::control::{Command, Event};
@@ -23,6 +23,7 @@ use ringsail_runtime::shard::{ShardsConfig, run_local};
 use ringsail_tables::{Change, Compiler, ResourceType, Severity, Tables};
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::access_log::LogWriter;
+use ringsail_telemetry::render::{self, Selection};
 use ringsail_xds::envoy::config::cluster::v3::Cluster;
 use ringsail_xds::envoy::config::listener::v3::Listener;
 use ringsail_xds::json::Schema;
@@ -140,6 +141,23 @@ impl Proxy {
         let mut client = self.connect();
         client.send(request);
         client.read_to_end()
+    }
+
+    /// A counter or gauge by its full name; 0 when nothing has counted yet.
+    pub fn stat(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        render::text(&self.registry, Selection::default(), &mut text);
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a counter or gauge has a value.
+    pub fn wait_for_stat(&self, name: &str, wanted: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.stat(name) != wanted {
+            assert!(Instant::now() < deadline, "{name} is {}, not {wanted}", self.stat(name));
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Ends the proxy and returns its access log.

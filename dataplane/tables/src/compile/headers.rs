@@ -1,9 +1,11 @@
 //! Header operations.
 
+use ringsail_xds::envoy::config::common::mutation_rules::v3 as mutation;
 use ringsail_xds::envoy::config::core::v3 as core;
 
 use super::context::Context;
-use crate::header_ops::{HeaderAdd, HeaderAppend, HeaderEdits, HeaderOps};
+use super::matcher::string_match;
+use crate::header_ops::{HeaderAdd, HeaderAppend, HeaderEdits, HeaderMutation, HeaderOps};
 use crate::strings::Str;
 use crate::template::Template;
 
@@ -39,6 +41,29 @@ fn remove(cx: &mut Context<'_>, field: &str, names: &[String]) -> Box<[Str]> {
             return cx.refuse("", format_args!("{name:?} is no header name"));
         }
         Some(cx.intern_lower(name))
+    })
+}
+
+/// Operations in their order. Source: `envoy.config.common.mutation_rules.v3.HeaderMutation`.
+pub(super) fn mutations(
+    cx: &mut Context<'_>,
+    field: &str,
+    list: &[mutation::HeaderMutation],
+) -> Box<[HeaderMutation]> {
+    use mutation::header_mutation::Action;
+    cx.each(field, list, |cx, value| match &value.action {
+        Some(Action::Remove(name)) => {
+            let names = std::slice::from_ref(name);
+            remove(cx, "remove", names).first().cloned().map(HeaderMutation::Remove)
+        }
+        Some(Action::Append(add)) => cx.at("append", |cx| header_add(cx, add)).map(HeaderMutation::Add),
+        Some(Action::RemoveOnMatch(on)) => cx.at("remove_on_match", |cx| match &on.key_matcher {
+            Some(matcher) => {
+                cx.at("key_matcher", |cx| string_match(cx, matcher)).map(HeaderMutation::RemoveMatching)
+            }
+            None => cx.refuse("key_matcher", "is not set"),
+        }),
+        None => cx.refuse("", "names no action"),
     })
 }
 

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::headers::{Lists, header_edits};
 use super::matcher::{header_match, metadata_match, query_match, whole_regex};
 use super::metadata::metadata;
+use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
 use super::route_action::action;
 use super::value::runtime_fraction;
@@ -44,6 +45,7 @@ pub(super) fn route_config(
         headers,
         filters,
         most_specific_header_mutations_wins: value.most_specific_header_mutations_wins,
+        mirrors: mirrors(cx, &value.request_mirror_policies),
         ignore_port_in_host_matching: value.ignore_port_in_host_matching,
         domains,
     }
@@ -111,6 +113,7 @@ fn virtual_host(cx: &mut Context<'_>, value: &pb::VirtualHost, body_max: u32) ->
             let name = cx.intern(&value.name);
             Some(VirtualCluster { name, headers: cx.each("headers", &value.headers, header_match) })
         }),
+        mirrors: mirrors(cx, &value.request_mirror_policies),
     })
 }
 

@@ -8,6 +8,7 @@ use ringsail_xds::envoy::config::route::v3 as pb;
 use super::context::Context;
 use super::headers::{Lists, header_edits};
 use super::matcher::regex_rewrite;
+use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
 use super::value::{duration, port, timeout};
 use crate::route::{
@@ -65,6 +66,7 @@ fn forward(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<Forward> {
         retry,
         high_priority: value.priority == core::RoutingPriority::High as i32,
         upgrades: cx.each("upgrade_configs", &value.upgrade_configs, upgrade),
+        mirrors: mirrors(cx, &value.request_mirror_policies),
     })
 }
 
@@ -83,7 +85,7 @@ fn cluster_choice(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<Clust
     }
 }
 
-fn named(cx: &mut Context<'_>, field: &str, name: &str) -> Option<ClusterChoice> {
+pub(super) fn named(cx: &mut Context<'_>, field: &str, name: &str) -> Option<ClusterChoice> {
     if name.is_empty() {
         return cx.refuse(field, "is empty");
     }
@@ -91,7 +93,7 @@ fn named(cx: &mut Context<'_>, field: &str, name: &str) -> Option<ClusterChoice>
     Some(ClusterChoice::Named { name, slot })
 }
 
-fn header_named(cx: &mut Context<'_>, name: &str) -> Option<ClusterChoice> {
+pub(super) fn header_named(cx: &mut Context<'_>, name: &str) -> Option<ClusterChoice> {
     if name.is_empty() {
         return cx.refuse("cluster_header", "is empty");
     }

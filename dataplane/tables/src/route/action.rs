@@ -8,7 +8,7 @@ use crate::ids::ClusterSlot;
 use crate::policy::RetryPolicy;
 use crate::regex_re2::Regex;
 use crate::request::{Request, port_start, split_path, with_header};
-use crate::route::{FilterOverrides, PathMatch};
+use crate::route::{FilterOverrides, Mirror, PathMatch};
 use crate::strings::{Interner, Str};
 
 /// The three things a route can do.
@@ -61,6 +61,8 @@ pub struct Forward {
     pub high_priority: bool,
     /// Upgrades allowed or forbidden on this route, before those of the connection manager.
     pub upgrades: Box<[Upgrade]>,
+    /// Copies for other clusters; empty leaves it to the virtual host.
+    pub mirrors: Box<[Mirror]>,
 }
 
 /// How the cluster is chosen.

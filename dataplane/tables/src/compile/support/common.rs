@@ -84,6 +84,20 @@ pub(super) static HEADER_VALUE_OPTION: Message = Message {
     ],
 };
 
+pub(super) static HEADER_MUTATION: Message = Message {
+    name: "envoy.config.common.mutation_rules.v3.HeaderMutation",
+    fields: &[
+        row(1, "remove", Supported),
+        row(2, "append", Message(&HEADER_VALUE_OPTION)),
+        row(3, "remove_on_match", Message(&REMOVE_ON_MATCH)),
+    ],
+};
+
+pub(super) static REMOVE_ON_MATCH: Message = Message {
+    name: "envoy.config.common.mutation_rules.v3.HeaderMutation.RemoveOnMatch",
+    fields: &[row(1, "key_matcher", Message(&STRING_MATCHER))],
+};
+
 pub(super) static HEADER_VALUE: Message = Message {
     name: "envoy.config.core.v3.HeaderValue",
     fields: &[

@@ -2,8 +2,8 @@
 
 use super::Rule::*;
 use super::common::{
-    DATA_SOURCE, HEADER_VALUE_OPTION, INT64_RANGE, METADATA, REGEX_MATCHER, REGEX_SUBSTITUTE,
-    RUNTIME_FRACTION, STRING_MATCHER,
+    DATA_SOURCE, HEADER_MUTATION, HEADER_VALUE_OPTION, INT64_RANGE, METADATA, REGEX_MATCHER,
+    REGEX_SUBSTITUTE, RUNTIME_FRACTION, STRING_MATCHER,
 };
 use super::http::{CORS_POLICY, FAULT};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
@@ -37,7 +37,7 @@ pub(super) static ROUTE_CONFIGURATION: Message = Message {
         row(10, "most_specific_header_mutations_wins", Supported),
         row(11, "max_direct_response_body_size_bytes", Supported),
         row(12, "cluster_specifier_plugins", Refused("cluster specifier plugins are not supported")),
-        row(13, "request_mirror_policies", Refused("mirroring is not supported")),
+        row(13, "request_mirror_policies", Repeated(&MIRROR_POLICY)),
         row(14, "ignore_port_in_host_matching", Supported),
         row(15, "ignore_path_parameters_in_path_matching", Refused(UNSUPPORTED)),
         row(16, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
@@ -69,7 +69,7 @@ pub(super) static VIRTUAL_HOST: Message = Message {
         row(19, "include_attempt_count_in_response", Supported),
         row(20, "retry_policy_typed_config", Refused("retry-policy extensions are not supported")),
         row(21, "matcher", Refused("matcher trees are not supported")),
-        row(22, "request_mirror_policies", Refused("mirroring is not supported")),
+        row(22, "request_mirror_policies", Repeated(&MIRROR_POLICY)),
         row(23, "include_is_timeout_retry_header", Ignored("a header for the upstream's information")),
         row(24, "metadata", Ignored("kept in the raw resource")),
         row(25, "request_body_buffer_limit", Ignored("buffers are bounded elsewhere")),
@@ -236,7 +236,7 @@ pub(super) static ROUTE_ACTION: Message = Message {
         row(27, "hedge_policy", Refused("hedging is not supported")),
         row(28, "grpc_timeout_offset", Refused("not supported; use max_stream_duration")),
         row(29, "host_rewrite_header", Supported),
-        row(30, "request_mirror_policies", Refused("mirroring is not supported")),
+        row(30, "request_mirror_policies", Repeated(&MIRROR_POLICY)),
         row(31, "max_internal_redirects", Refused("internal redirects are not supported")),
         row(32, "regex_rewrite", Message(&REGEX_SUBSTITUTE)),
         row(33, "retry_policy_typed_config", Refused("retry-policy extensions are not supported")),
@@ -251,6 +251,19 @@ pub(super) static ROUTE_ACTION: Message = Message {
         row(42, "flush_timeout", Ignored("bounds the last flush to a slow client, as the idle timeout does")),
         row(44, "host_rewrite", Refused("rewrite extensions are not supported")),
         row(45, "path_rewrite", Refused("rewrite extensions are not supported")),
+    ],
+};
+
+pub(super) static MIRROR_POLICY: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
+    fields: &[
+        row(1, "cluster", Supported),
+        row(3, "runtime_fraction", Message(&RUNTIME_FRACTION)),
+        row(4, "trace_sampled", Ignored("tracing only observes; a copy has no span of its own")),
+        row(5, "cluster_header", Supported),
+        row(6, "disable_shadow_host_suffix_append", Supported),
+        row(7, "request_headers_mutations", Repeated(&HEADER_MUTATION)),
+        row(8, "host_rewrite_literal", Supported),
     ],
 };
 
