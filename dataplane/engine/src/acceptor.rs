@@ -1,10 +1,10 @@
 //! Listening sockets: one per listener address and shard, kept in step with the tables.
 //!
-//! A new version is compared with what is open: sockets of unchanged listeners stay, new ones are bound, removed ones are
-//! closed after what waits in their backlog was taken. A listener whose settings changed keeps its socket; connections
-//! made before keep the old settings and drain.
+//! A new version is compared with what is open: sockets of listeners that are still there stay, new ones are bound,
+//! removed ones are closed after what waits in their backlog was taken. What a change means for connections is in
+//! [`crate::serving`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,22 +13,21 @@ use ringsail_runtime::mailbox::{Mailbox, OutboxSender};
 use ringsail_runtime::net::{Address, Listener as Socket, ListenerOptions, Stream};
 use ringsail_runtime::{Either, race, task, time};
 use ringsail_tables::address::Address as Configured;
-use ringsail_tables::filter_chain::Terminal;
 use ringsail_tables::ids::ListenerId;
-use ringsail_tables::listener::{Direction, Listener};
+use ringsail_tables::listener::Listener;
 use ringsail_telemetry::ListenerCounter;
 
-use crate::connection::{ChainStats, ServingListener};
 use crate::control::{Command, Event};
 use crate::limits::BIND_RETRY;
 use crate::serve;
-use crate::shard::Shard;
+use crate::serving::ServingListener;
+use crate::shard::{DrainOrder, Shard};
 
 /// A listening socket and the settings for connections that come through it from here on.
 struct Open {
     id: ListenerId,
     address: Configured,
-    serving: RefCell<Rc<ServingListener>>,
+    serving: Rc<ServingListener>,
     closed: Cell<bool>,
     close: Notify,
 }
@@ -37,7 +36,7 @@ struct Open {
 pub async fn run(shard: Rc<Shard>, mut commands: Mailbox<Command>, events: OutboxSender<Event>) {
     let mut open: Vec<Rc<Open>> = Vec::new();
     loop {
-        let tables = shard.tables.current();
+        let tables = shard.current_tables();
         let seen = tables.number();
         let failed = adopt(&shard, &mut open, tables.listeners(), &events);
         drop(tables);
@@ -53,7 +52,7 @@ pub async fn run(shard: Rc<Shard>, mut commands: Mailbox<Command>, events: Outbo
             };
             match news {
                 Either::Left(_) => break,
-                Either::Right(Some(command)) => obey(&command, &open),
+                Either::Right(Some(command)) => obey(&shard, &command, &open),
                 // Nobody is left to give commands: the process is ending.
                 Either::Right(None) => return,
             }
@@ -61,17 +60,13 @@ pub async fn run(shard: Rc<Shard>, mut commands: Mailbox<Command>, events: Outbo
     }
 }
 
-fn obey(command: &Command, open: &[Rc<Open>]) {
+fn obey(shard: &Shard, command: &Command, open: &[Rc<Open>]) {
     match command {
         Command::Drain { inbound_only, graceful, keep_listening } => {
-            let concerned = open.iter().filter(|listener| {
-                !inbound_only || listener.serving.borrow().listener.direction == Direction::Inbound
-            });
-            for listener in concerned {
-                listener.serving.borrow().begin_drain();
-                if !graceful && !keep_listening {
-                    listener.shut();
-                }
+            let order = DrainOrder { inbound_only: *inbound_only };
+            shard.begin_drain(order);
+            if !graceful && !keep_listening {
+                open.iter().filter(|open| order.concerns(&open.serving)).for_each(|open| open.shut());
             }
         }
         Command::StopListening => open.iter().for_each(|listener| listener.shut()),
@@ -93,24 +88,15 @@ fn adopt<'t>(
         if is_wanted(listener) && !listener.closed.get() {
             return true;
         }
-        listener.serving.borrow().begin_drain();
         listener.shut();
         false
     });
     let mut failed = false;
     for listener in wanted {
-        let mut serving = None;
         for address in &listener.addresses {
-            if let Some(present) = open.iter().find(|o| o.id == listener.id && o.address == *address) {
-                let previous = present.serving.borrow().clone();
-                if !Arc::ptr_eq(&previous.listener, listener) {
-                    previous.begin_drain();
-                    let next = serving.get_or_insert_with(|| serving_listener(shard, listener)).clone();
-                    *present.serving.borrow_mut() = next;
-                }
+            if open.iter().any(|o| o.id == listener.id && o.address == *address) {
                 continue;
             }
-            let next = serving.get_or_insert_with(|| serving_listener(shard, listener)).clone();
             match bind(listener, address) {
                 Ok(socket) => {
                     let bound = socket.local_addr().clone();
@@ -120,7 +106,7 @@ fn adopt<'t>(
                     let entry = Rc::new(Open {
                         id: listener.id,
                         address: address.clone(),
-                        serving: RefCell::new(next),
+                        serving: shard.serving(listener),
                         closed: Cell::new(false),
                         close: Notify::new(),
                     });
@@ -139,33 +125,6 @@ fn adopt<'t>(
         }
     }
     failed
-}
-
-/// The state that connections of a listener share, with its counters.
-pub(crate) fn serving_listener(shard: &Shard, listener: &Arc<Listener>) -> Rc<ServingListener> {
-    let name = match listener.addresses.first() {
-        _ if !listener.stat_prefix.is_empty() => listener.stat_prefix.to_string(),
-        // Compat: Envoy names listeners in statistics by address, colons and slashes replaced.
-        Some(address) => address.to_string().replace([':', '/'], "_"),
-        None => listener.name.to_string(),
-    };
-    let chain_stats = listener.filter_chains.iter().map(|chain| match &chain.terminal {
-        Terminal::Http(manager) => ChainStats::Http(shard.stats.http(&manager.stat_prefix)),
-        Terminal::Tcp(proxy) => ChainStats::Tcp(shard.stats.tcp(&proxy.stat_prefix)),
-    });
-    let chain_logs = listener.filter_chains.iter().map(|chain| match &chain.terminal {
-        Terminal::Http(manager) => shard.log.declare(&manager.access_logs),
-        Terminal::Tcp(proxy) => shard.log.declare(&proxy.access_logs),
-    });
-    Rc::new(ServingListener {
-        chain_stats: chain_stats.collect(),
-        chain_logs: chain_logs.collect(),
-        listener_logs: shard.log.declare(&listener.access_logs),
-        stats: shard.stats.listener(&name),
-        listener: listener.clone(),
-        draining: Cell::new(false),
-        drain: Notify::new(),
-    })
 }
 
 fn bind(listener: &Listener, address: &Configured) -> std::io::Result<Socket> {
@@ -207,13 +166,14 @@ async fn accept(shard: Rc<Shard>, open: Rc<Open>, socket: Socket) {
 
 impl Open {
     fn begin(&self, shard: &Rc<Shard>, stream: Stream) {
-        let serving = self.serving.borrow().clone();
+        let serving = self.serving.clone();
+        let stats = &serving.version().stats;
         let Some(permit) = shard.downstream.take(shard.downstream_max) else {
-            serving.stats.add(ListenerCounter::DownstreamGlobalCxOverflow, 1);
+            stats.add(ListenerCounter::DownstreamGlobalCxOverflow, 1);
             stream.reset();
             return;
         };
-        serving.stats.add(ListenerCounter::DownstreamCxTotal, 1);
+        stats.add(ListenerCounter::DownstreamCxTotal, 1);
         drop(task::spawn(serve::connection(shard.clone(), serving, stream, permit)));
     }
 

@@ -1,63 +1,24 @@
 //! What is known of a downstream connection for as long as it lasts.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
-use ringsail_runtime::local::Notify;
 use ringsail_runtime::net::Stream;
-use ringsail_tables::filter_chain::{FilterChain, Terminal};
+use ringsail_runtime::publish::Current;
+use ringsail_runtime::time::sleep_until;
+use ringsail_tables::Tables;
+use ringsail_tables::filter_chain::{ConnectionFacts, Terminal};
 use ringsail_tables::hcm::HttpConnectionManager;
-use ringsail_tables::listener::Listener;
-use ringsail_tables::tcp_proxy::TcpProxy;
-use ringsail_telemetry::{HttpCounter, HttpStats, ListenerStats, TcpStats};
+use ringsail_telemetry::HttpCounter;
 
-use crate::record::Declared;
-
-/// A version of a listener that connections were accepted by. They share it, and it outlives its removal from the
-/// tables until the last of them is gone.
-pub struct ServingListener {
-    /// Its settings.
-    pub listener: Arc<Listener>,
-    /// Its counters.
-    pub stats: ListenerStats,
-    /// Counters of each chain's HTTP connection manager or TCP proxy.
-    pub chain_stats: Vec<ChainStats>,
-    /// Access logs of each chain.
-    pub chain_logs: Vec<Vec<Rc<Declared>>>,
-    /// Access logs of connections that found no chain.
-    pub listener_logs: Vec<Rc<Declared>>,
-    /// The listener was replaced, removed or told to drain: finish what runs, then close.
-    pub draining: Cell<bool>,
-    /// Tells idle connections of the drain.
-    pub drain: Notify,
-}
-
-/// Counters of a filter chain's terminal filter.
-#[derive(Clone)]
-pub enum ChainStats {
-    /// By the connection manager's `stat_prefix`.
-    Http(HttpStats),
-    /// By the TCP proxy's `stat_prefix`.
-    Tcp(TcpStats),
-}
-
-impl ServingListener {
-    /// Begins to drain.
-    pub fn begin_drain(&self) {
-        self.draining.set(true);
-        self.drain.notify_all();
-    }
-
-    /// Ready once the listener drains.
-    pub async fn drain_begun(&self) {
-        while !self.draining.get() {
-            self.drain.notified().await;
-        }
-    }
-}
+use crate::serving::{ChainVersion, ServingChain, ServingListener};
+use crate::shard::Shard;
+use crate::sniff::Protocol;
 
 /// A downstream connection.
 pub struct Connection {
@@ -65,14 +26,16 @@ pub struct Connection {
     pub stream: Stream,
     /// What accepted it.
     pub serving: Rc<ServingListener>,
-    /// Which of its filter chains serves it.
-    pub chain: usize,
+    /// The filter chain that serves it.
+    pub(crate) chain: RefCell<Rc<ServingChain>>,
     /// The other end; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
     /// Where the client meant to go: the original destination where it was restored, else our end.
     pub local: Option<SocketAddr>,
     /// The original destination, where it was restored; [`Self::local`] is the same then.
     pub restored: Option<SocketAddr>,
+    /// What its first bytes say.
+    pub protocol: Protocol,
     /// Its number.
     pub id: u64,
     /// When it was accepted.
@@ -81,32 +44,123 @@ pub struct Connection {
     pub requests: Cell<u32>,
 }
 
+/// The configuration that a request is served with, of one moment.
+pub struct Entered {
+    /// The filter chain's settings.
+    pub chain: Rc<ChainVersion>,
+    /// Routes and clusters.
+    pub tables: Current<Tables>,
+}
+
+impl Entered {
+    /// The HTTP settings.
+    pub fn manager(&self) -> Option<&HttpConnectionManager> {
+        self.chain.manager()
+    }
+}
+
+/// What a filter chain is chosen by.
+pub fn facts(
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    protocol: Protocol,
+) -> ConnectionFacts<'static> {
+    ConnectionFacts {
+        destination: local,
+        server_name: "",
+        transport_protocol: if protocol == Protocol::Tls { "tls" } else { "raw_buffer" },
+        application_protocols: protocol.application_protocols(),
+        direct_source: peer.map(|peer| peer.ip()),
+        source: peer,
+    }
+}
+
 impl Connection {
-    /// Its filter chain.
-    pub fn chain(&self) -> &FilterChain {
-        &self.serving.listener.filter_chains[self.chain]
+    /// The configuration of this moment, for one request. Keep it no longer than that: a change takes effect on the
+    /// next request of the same connection.
+    pub fn enter(&self, shard: &Shard) -> Entered {
+        // First, because it brings the chains in step with the tables.
+        let tables = shard.current_tables();
+        let chain = self.follow(shard);
+        Entered { chain: chain.version(), tables: chain.last_tables().unwrap_or(tables) }
     }
 
-    /// The HTTP settings, when the chain serves HTTP.
-    pub fn manager(&self) -> Option<&HttpConnectionManager> {
-        match &self.chain().terminal {
-            Terminal::Http(manager) => Some(manager),
-            Terminal::Tcp(_) => None,
+    /// Its filter chain; when that is gone, the one that would serve it if it came now and is of the same kind.
+    pub fn follow(&self, shard: &Shard) -> Rc<ServingChain> {
+        let chain = self.chain.borrow().clone();
+        if chain.gone.since().is_none() || self.serving.is_removed() {
+            return chain;
         }
+        let version = self.serving.version();
+        let facts = facts(self.peer, self.local, self.protocol);
+        let Some(index) = version.listener.filter_chain_index(&facts) else { return chain };
+        let is_http = |terminal: &Terminal| matches!(terminal, Terminal::Http(_));
+        if is_http(&version.listener.filter_chains[index].terminal)
+            != is_http(&chain.version().chain().terminal)
+        {
+            return chain;
+        }
+        let next = version.chain(shard.making(), index);
+        *self.chain.borrow_mut() = next.clone();
+        next
     }
 
     /// Counts for its HTTP connection manager.
     pub fn count(&self, counter: HttpCounter) {
-        if let Some(ChainStats::Http(stats)) = self.serving.chain_stats.get(self.chain) {
+        if let Some(stats) = self.chain.borrow().version().http_stats() {
             stats.add(counter, 1);
         }
     }
 
-    /// The TCP settings, when the chain relays bytes.
-    pub fn tcp_proxy(&self) -> Option<&TcpProxy> {
-        match &self.chain().terminal {
-            Terminal::Tcp(proxy) => Some(proxy),
-            Terminal::Http(_) => None,
+    /// Whether an answer that starts now should end the connection, because its listener or filter chain drains.
+    pub fn drain_closes(&self, shard: &Shard) -> bool {
+        let policy = shard.drain_policy;
+        self.serving.drain.closes(policy, fastrand::u64(..)) || {
+            let chain = self.follow(shard);
+            // A chain that is gone comes back for nobody: every answer is the last.
+            chain.gone.since().is_some()
         }
+    }
+
+    /// Ready when no filter chain serves the connection any more and the drain time is over.
+    pub async fn drained(&self, shard: &Shard) {
+        loop {
+            {
+                let chain = self.chain.borrow().clone();
+                while chain.gone.since().is_none() {
+                    chain.gone.begins().await;
+                }
+            }
+            // Boxed, because every idle connection waits here and hardly one comes to this.
+            if Box::pin(self.drain_passed(shard)).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the end of the drain time. False when another chain serves the connection.
+    async fn drain_passed(&self, shard: &Shard) -> bool {
+        let Some(since) = self.follow(shard).gone.since() else { return false };
+        sleep_until(since + shard.drain_policy.time).await;
+        self.follow(shard).gone.since().is_some()
+    }
+
+    /// Runs `serving`. When the connection is drained, its socket is shut under it, so that `serving` ends as it does
+    /// when a client leaves.
+    pub async fn until_drained<T>(&self, shard: &Shard, serving: impl Future<Output = T>) -> T {
+        let mut serving = pin!(serving);
+        let mut drained = pin!(self.drained(shard));
+        let mut shut = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = serving.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            if !shut && drained.as_mut().poll(cx).is_ready() {
+                shut = true;
+                self.stream.shutdown();
+            }
+            Poll::Pending
+        })
+        .await
     }
 }

@@ -24,7 +24,7 @@ use ringsail_tables::{RouteId, Tables, Target};
 use ringsail_telemetry::{HttpStats, ResponseFlag};
 
 use crate::body::RequestBody;
-use crate::connection::{ChainStats, Connection};
+use crate::connection::{Connection, Entered};
 use crate::failure::Failure;
 use crate::filters::{cors, fault, mirror};
 use crate::forward::together;
@@ -33,6 +33,7 @@ use crate::inflow::Inflow;
 use crate::message::{Incoming, Outgoing};
 use crate::progress::{Deadlines, Limits, Progress};
 use crate::record;
+use crate::serving::ChainVersion;
 use crate::shard::{Scratch, Shard};
 use crate::trail::Trail;
 use crate::view::RequestView;
@@ -56,7 +57,7 @@ pub enum Ending {
 pub async fn exchange(
     shard: &Rc<Shard>,
     connection: &Connection,
-    manager: &HttpConnectionManager,
+    entered: &Entered,
     scratch: &mut Scratch,
     inflow: &mut Inflow,
 ) -> Ending {
@@ -65,7 +66,9 @@ pub async fn exchange(
     let body = RequestBody::new(Incoming::h1(&connection.stream, inflow, length), length);
     let upstream_out = std::mem::take(&mut scratch.upstream_out);
     let mut source = Source { body, upstream_out };
-    let mut exchange = Exchange::begin(shard, connection, manager, &progress, scratch);
+    let Some(mut exchange) = Exchange::begin(shard, connection, entered, &progress, scratch) else {
+        return Ending::Close;
+    };
     let ending = match exchange.run(&mut source).await {
         Ok(ending) => ending,
         Err(failure) => exchange.fail(failure).await,
@@ -79,12 +82,14 @@ pub async fn exchange(
 pub async fn refuse(
     shard: &Rc<Shard>,
     connection: &Connection,
-    manager: &HttpConnectionManager,
+    entered: &Entered,
     scratch: &mut Scratch,
     failure: Failure,
 ) -> Ending {
     let progress = Progress::begin(now());
-    let mut exchange = Exchange::begin(shard, connection, manager, &progress, scratch);
+    let Some(mut exchange) = Exchange::begin(shard, connection, entered, &progress, scratch) else {
+        return Ending::Close;
+    };
     // Nothing of a broken head is believed.
     exchange.request.clear();
     exchange.facts.grpc = false;
@@ -101,7 +106,9 @@ pub struct Facts<'a> {
     pub shard: &'a Rc<Shard>,
     /// The connection it came on.
     pub connection: &'a Connection,
-    /// That connection's HTTP settings.
+    /// That connection's filter chain, for this request.
+    pub chain: &'a ChainVersion,
+    /// Its HTTP settings.
     pub manager: &'a HttpConnectionManager,
     /// How far it is.
     pub progress: &'a Progress,
@@ -145,10 +152,11 @@ impl<'a> Exchange<'a> {
     fn begin(
         shard: &'a Rc<Shard>,
         connection: &'a Connection,
-        manager: &'a HttpConnectionManager,
+        entered: &'a Entered,
         progress: &'a Progress,
         scratch: &'a mut Scratch,
-    ) -> Exchange<'a> {
+    ) -> Option<Exchange<'a>> {
+        let manager = entered.manager()?;
         let framing = scratch.request.framing();
         if matches!(framing.body, BodyLength::None | BodyLength::Length(0)) {
             progress.complete_request();
@@ -164,6 +172,7 @@ impl<'a> Exchange<'a> {
         let facts = Facts {
             shard,
             connection,
+            chain: &entered.chain,
             manager,
             progress,
             origin: Origin { client: connection.peer, internal: false },
@@ -172,7 +181,7 @@ impl<'a> Exchange<'a> {
             switch: Switch::None,
         };
         record::begin(&facts);
-        Exchange {
+        Some(Exchange {
             facts,
             request: &mut scratch.request,
             response: &mut scratch.response,
@@ -184,9 +193,9 @@ impl<'a> Exchange<'a> {
             ),
             text: &mut scratch.text,
             deadlines: Deadlines::new(limits),
-            tables: Some(shard.tables.current()),
+            tables: Some(entered.tables.clone()),
             route: None,
-        }
+        })
     }
 
     async fn run(&mut self, source: &mut Source<'_>) -> Result<Ending, Failure> {
@@ -315,10 +324,7 @@ impl<'a> Exchange<'a> {
 impl<'a> Facts<'a> {
     /// Counters of the connection manager.
     pub fn http_stats(&self) -> Option<&'a HttpStats> {
-        match self.connection.serving.chain_stats.get(self.connection.chain) {
-            Some(ChainStats::Http(stats)) => Some(stats),
-            Some(ChainStats::Tcp(_)) | None => None,
-        }
+        self.chain.http_stats()
     }
 
     /// Milliseconds from the request's head to `at`.
@@ -345,7 +351,7 @@ impl<'a> Facts<'a> {
             && connection.requests.get() >= manager.requests_per_connection_max;
         self.client_persistent
             && self.request_is_complete()
-            && !connection.serving.draining.get()
+            && !connection.drain_closes(self.shard)
             && !ringsail_runtime::drain::draining()
             && !spent
             && !too_old

@@ -44,6 +44,7 @@ pub mod relay;
 mod request_id;
 pub mod retry;
 pub mod serve;
+pub mod serving;
 pub mod shard;
 pub mod sniff;
 pub mod trail;

@@ -18,9 +18,10 @@ use ringsail_telemetry::access_log::{
 };
 use ringsail_telemetry::{HttpCounter, HttpGauge, HttpHistogram, ResponseFlag};
 
-use crate::connection::{Connection, ServingListener};
+use crate::connection::Connection;
 use crate::exchange::{Exchange, Facts};
 use crate::relay::Counts;
+use crate::serving::{ChainVersion, ListenerVersion};
 use crate::shard::Shard;
 use crate::trail::Trail;
 
@@ -119,12 +120,11 @@ pub fn exchange(exchange: &Exchange<'_>) {
         }
         stats.record(HttpHistogram::DownstreamRqTime, length.as_millis() as u64);
     }
-    let serving = &facts.connection.serving;
-    for log in serving.chain_logs.get(facts.connection.chain).into_iter().flatten() {
+    for log in &facts.chain.logs {
         if !passes(log.filter.as_ref(), trail, length) {
             continue;
         }
-        let mut record = line(facts.connection, trail, length);
+        let mut record = line(facts.connection, facts.chain, trail, length);
         record.kind = RecordKind::Http;
         record.protocol = Some(match exchange.request.version() {
             Version::Http10 => Protocol::Http10,
@@ -163,9 +163,10 @@ pub fn exchange(exchange: &Exchange<'_>) {
 /// A relayed connection is over.
 pub fn relay(shard: &Shard, connection: &Connection, trail: &Trail, counts: &Counts) {
     let length = now().saturating_duration_since(connection.opened);
-    for log in connection.serving.chain_logs.get(connection.chain).into_iter().flatten() {
+    let chain = connection.enter(shard).chain;
+    for log in &chain.logs {
         if passes(log.filter.as_ref(), trail, length) {
-            let mut record = line(connection, trail, length);
+            let mut record = line(connection, &chain, trail, length);
             record.kind = RecordKind::Tcp;
             record.bytes_received = counts.up.get();
             record.bytes_sent = counts.down.get();
@@ -177,14 +178,14 @@ pub fn relay(shard: &Shard, connection: &Connection, trail: &Trail, counts: &Cou
 /// A connection found no filter chain.
 pub fn no_filter_chain(
     shard: &Shard,
-    serving: &ServingListener,
+    listener: &ListenerVersion,
     peer: Option<SocketAddr>,
     local: Option<SocketAddr>,
 ) {
     let mut trail = Trail::default();
     trail.restart(shard.wall_clock());
     trail.flag(ResponseFlag::NoRouteFound);
-    for log in &serving.listener_logs {
+    for log in &listener.logs {
         if passes(log.filter.as_ref(), &trail, Duration::ZERO) {
             let mut record = Box::new(Record::new());
             record.kind = RecordKind::Listener;
@@ -202,7 +203,7 @@ pub fn no_filter_chain(
 }
 
 /// The values that exchanges and relays have in common.
-fn line(connection: &Connection, trail: &Trail, length: Duration) -> Box<Record> {
+fn line(connection: &Connection, chain: &ChainVersion, trail: &Trail, length: Duration) -> Box<Record> {
     let mut record = Box::new(Record::new());
     record.start_time = trail.start;
     record.duration = Some(length);
@@ -225,7 +226,7 @@ fn line(connection: &Connection, trail: &Trail, length: Duration) -> Box<Record>
         (Text::UpstreamCluster, &trail.cluster_stat_name),
         (Text::UpstreamClusterRaw, &trail.cluster_name),
         (Text::RouteName, &trail.route_name),
-        (Text::FilterChainName, &connection.chain().name),
+        (Text::FilterChainName, &chain.chain().name),
     ] {
         record.set(text, value.as_bytes());
     }

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use ringsail_runtime::net::Stream;
 use ringsail_runtime::time::{now, sleep_until};
 use ringsail_runtime::{Either, race};
+use ringsail_tables::ClusterSlot;
 use ringsail_tables::cluster::Discovery;
 use ringsail_telemetry::{ClusterCounter, ResponseFlag, TcpCounter};
 
-use crate::connection::{ChainStats, Connection};
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::inflow::Inflow;
 use crate::record;
+use crate::serving::ChainStats;
 use crate::shard::Shard;
 use crate::trail::Trail;
 use crate::upstream::{self, HostKey};
@@ -29,8 +31,9 @@ pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow)
     let mut trail = Trail::default();
     trail.restart(shard.wall_clock());
     let counts = Counts::default();
-    let fate = serve(&shard, &connection, inflow, &mut trail, &counts).await;
-    if let Some(ChainStats::Tcp(stats)) = connection.serving.chain_stats.get(connection.chain) {
+    let serving = serve(&shard, &connection, inflow, &mut trail, &counts);
+    let fate = connection.until_drained(&shard, serving).await;
+    if let ChainStats::Tcp(stats) = &connection.enter(&shard).chain.stats {
         stats.add(TcpCounter::DownstreamCxRxBytesTotal, counts.up.get());
         stats.add(TcpCounter::DownstreamCxTxBytesTotal, counts.down.get());
         match fate {
@@ -87,6 +90,15 @@ enum Fate {
     TooOld,
 }
 
+/// What a connection needs of its TCP proxy, which may change under it.
+#[derive(Clone, Copy)]
+struct Settings {
+    cluster: ClusterSlot,
+    connect_attempts_max: u32,
+    idle_timeout: Option<Duration>,
+    duration_max: Option<Duration>,
+}
+
 async fn serve(
     shard: &Rc<Shard>,
     connection: &Connection,
@@ -94,23 +106,31 @@ async fn serve(
     trail: &mut Trail,
     counts: &Counts,
 ) -> Fate {
-    let Some(proxy) = connection.tcp_proxy() else { return Fate::NoCluster };
-    let target = proxy.pick(fastrand::u64(..));
-    trail.set_cluster_name(&target.name);
+    let settings = {
+        let chain = connection.enter(shard).chain;
+        let Some(proxy) = chain.tcp_proxy() else { return Fate::NoCluster };
+        let target = proxy.pick(fastrand::u64(..));
+        trail.set_cluster_name(&target.name);
+        Settings {
+            cluster: target.slot,
+            connect_attempts_max: proxy.connect_attempts_max,
+            idle_timeout: proxy.idle_timeout,
+            duration_max: proxy.duration_max,
+        }
+    };
     let too_old = async {
-        match proxy.duration_max {
+        match settings.duration_max {
             Some(max) => sleep_until(connection.opened + max).await,
             None => std::future::pending().await,
         }
     };
     let relayed = async {
-        let upstream = match connect(shard, connection, target.slot, proxy.connect_attempts_max, trail).await
-        {
+        let upstream = match connect(shard, connection, settings, trail).await {
             Ok(upstream) => upstream,
             Err(fate) => return fate,
         };
         counts.last_activity.set(now());
-        let idle = idle(&counts.last_activity, proxy.idle_timeout);
+        let idle = idle(&counts.last_activity, settings.idle_timeout);
         match race(both_ways(&connection.stream, inflow, &upstream.stream, counts), idle).await {
             Either::Left(fate) => fate,
             Either::Right(()) => Fate::Idle,
@@ -133,15 +153,14 @@ async fn serve(
 async fn connect(
     shard: &Rc<Shard>,
     connection: &Connection,
-    slot: ringsail_tables::ClusterSlot,
-    attempts_max: u32,
+    settings: Settings,
     trail: &mut Trail,
 ) -> Result<upstream::Connection, Fate> {
     let mut tried: Vec<HostKey> = Vec::new();
     loop {
         let (state, choice, lease, options) = {
-            let tables = shard.tables.current();
-            let cluster = tables.cluster_in(slot).ok_or(Fate::NoCluster)?;
+            let tables = connection.enter(shard).tables;
+            let cluster = tables.cluster_in(settings.cluster).ok_or(Fate::NoCluster)?;
             let state = shard.cluster(&cluster);
             trail.cluster_stat_name.clear();
             trail.cluster_stat_name.push_str(cluster.cluster.stat_name());
@@ -181,7 +200,7 @@ async fn connect(
                     trail.transport_failure = error.transport_failure_reason();
                 }
                 tried.push(choice.host.key);
-                if trail.attempts >= attempts_max.max(1) {
+                if trail.attempts >= settings.connect_attempts_max.max(1) {
                     state.stats.add(ClusterCounter::UpstreamCxConnectAttemptsExceeded, 1);
                     // Compat: the order Envoy logs for TCP, also after a single attempt.
                     trail.flag(ResponseFlag::UpstreamConnectionFailure);

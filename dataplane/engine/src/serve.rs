@@ -1,33 +1,40 @@
 //! A new connection: where it was going, what it speaks, which filter chain serves it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ringsail_runtime::net::{Address, Stream};
 use ringsail_runtime::time::now;
-use ringsail_tables::filter_chain::{ConnectionFacts, FilterChain, Terminal};
 use ringsail_tables::listener::{Listener, ListenerFilterKind};
-use ringsail_telemetry::{HttpCounter, HttpGauge, ListenerCounter, ListenerGauge, TcpCounter, TcpGauge};
+use ringsail_telemetry::{
+    HttpCounter, HttpGauge, ListenerCounter, ListenerGauge, ListenerStats, TcpCounter, TcpGauge,
+};
 
-use crate::acceptor::serving_listener;
 use crate::breaker::Permit;
-use crate::connection::{ChainStats, Connection, ServingListener};
+use crate::connection::{Connection, facts};
 use crate::downstream::h1;
 use crate::inflow::Inflow;
+use crate::serving::{ChainStats, ServingListener};
 use crate::shard::Shard;
 use crate::sniff::{self, Protocol, Sniffed};
 use crate::{record, relay};
 
 /// Serves one accepted connection to its end; `permit` is its place among the shard's.
 pub async fn connection(shard: Rc<Shard>, accepted_by: Rc<ServingListener>, stream: Stream, permit: Permit) {
-    let counted = Counted::begin(accepted_by.clone(), permit);
+    let counted = Counted::begin(&accepted_by, permit);
     // Boxed, as is all that an idle HTTP connection is past or not yet in: a task is as large as its largest step.
     let Some((connection, inflow)) = Box::pin(establish(&shard, accepted_by, stream)).await else { return };
-    let _counted = counted.with_chain(connection.serving.chain_stats.get(connection.chain).cloned());
-    match &connection.chain().terminal {
-        Terminal::Http(_) => h1::serve(shard, connection, inflow).await,
-        Terminal::Tcp(_) => Box::pin(relay::relay(shard, connection, inflow)).await,
+    let (stats, is_http) = {
+        // A long connection must not keep the version it began with.
+        let chain = connection.enter(&shard).chain;
+        (chain.stats.clone(), chain.manager().is_some())
+    };
+    let _counted = counted.with_chain(stats);
+    if is_http {
+        h1::serve(shard, connection, inflow).await;
+    } else {
+        Box::pin(relay::relay(shard, connection, inflow)).await;
     }
 }
 
@@ -39,47 +46,43 @@ async fn establish(
 ) -> Option<(Rc<Connection>, Inflow)> {
     let peer = inet(stream.peer_addr());
     let own = inet(stream.local_addr());
-    let restored = original_destination(&accepted_by.listener, &stream);
+    let restored = original_destination(&accepted_by.version().listener, &stream);
     let serving = hand_over(shard, accepted_by, restored);
     let local = restored.or(own);
 
     let mut inflow = Inflow::default();
-    let sniffed = match sniffing(&serving.listener, local) {
+    let before = serving.version();
+    let sniffed = match sniffing(&before.listener, local) {
         None => Sniffed { protocol: Protocol::NotLooked, timed_out: false },
         Some(inspectors) => {
-            let limit = serving.listener.listener_filters_timeout;
+            let limit = before.listener.listener_filters_timeout;
             sniff::sniff(&stream, &mut inflow, inspectors, limit).await.ok()?
         }
     };
     if sniffed.timed_out {
-        serving.stats.add(ListenerCounter::DownstreamPreCxTimeout, 1);
-        if !serving.listener.continue_on_listener_filters_timeout {
+        before.stats.add(ListenerCounter::DownstreamPreCxTimeout, 1);
+        if !before.listener.continue_on_listener_filters_timeout {
             return None;
         }
     }
 
-    let facts = ConnectionFacts {
-        destination: local,
-        server_name: "",
-        transport_protocol: if sniffed.protocol == Protocol::Tls { "tls" } else { "raw_buffer" },
-        application_protocols: sniffed.protocol.application_protocols(),
-        direct_source: peer.map(|peer| peer.ip()),
-        source: peer,
-    };
-    let found = serving.listener.filter_chain(&facts);
-    let Some(chain) = found.and_then(|found| index_of(&serving.listener, found)) else {
-        serving.stats.add(ListenerCounter::NoFilterChainMatch, 1);
-        record::no_filter_chain(shard, &serving, peer, local);
+    // Sniffing may have taken a while.
+    drop(shard.current_tables());
+    let version = serving.version();
+    let Some(index) = version.listener.filter_chain_index(&facts(peer, local, sniffed.protocol)) else {
+        version.stats.add(ListenerCounter::NoFilterChainMatch, 1);
+        record::no_filter_chain(shard, &version, peer, local);
         stream.reset();
         return None;
     };
     let connection = Connection {
         stream,
+        chain: RefCell::new(version.chain(shard.making(), index)),
         serving,
-        chain,
         peer,
         local,
         restored,
+        protocol: sniffed.protocol,
         id: shard.next_connection_id(),
         opened: now(),
         requests: Cell::new(0),
@@ -104,15 +107,13 @@ fn hand_over(
     accepted_by: Rc<ServingListener>,
     restored: Option<SocketAddr>,
 ) -> Rc<ServingListener> {
-    if !accepted_by.listener.use_original_dst {
+    let tables = shard.current_tables();
+    let accepting = accepted_by.version();
+    if !accepting.listener.use_original_dst {
         return accepted_by;
     }
-    let tables = shard.tables.current();
-    let target = tables.hand_over(&accepted_by.listener, restored);
-    if target.id == accepted_by.listener.id {
-        return accepted_by;
-    }
-    shard.handed_over(target, || serving_listener(shard, target))
+    let target = tables.hand_over(&accepting.listener, restored);
+    if target.id == accepting.listener.id { accepted_by.clone() } else { shard.serving(target) }
 }
 
 /// The inspectors that run for a connection to this port; `None` when none does.
@@ -129,45 +130,41 @@ fn sniffing(listener: &Listener, local: Option<SocketAddr>) -> Option<sniff::Ins
     (inspectors.tls || inspectors.http).then_some(inspectors)
 }
 
-fn index_of(listener: &Listener, chain: &FilterChain) -> Option<usize> {
-    listener.filter_chains.iter().position(|other| std::ptr::eq(other, chain))
-}
-
 /// Keeps the gauges of open connections right, however the connection ends.
 struct Counted {
-    serving: Rc<ServingListener>,
+    listener: ListenerStats,
     chain: Option<ChainStats>,
     _permit: Permit,
 }
 
 impl Counted {
-    fn begin(serving: Rc<ServingListener>, permit: Permit) -> Counted {
-        serving.stats.raise(ListenerGauge::DownstreamCxActive, 1);
-        Counted { serving, chain: None, _permit: permit }
+    fn begin(serving: &ServingListener, permit: Permit) -> Counted {
+        let listener = serving.version().stats.clone();
+        listener.raise(ListenerGauge::DownstreamCxActive, 1);
+        Counted { listener, chain: None, _permit: permit }
     }
 
-    fn with_chain(mut self, chain: Option<ChainStats>) -> Counted {
+    fn with_chain(mut self, chain: ChainStats) -> Counted {
         match &chain {
-            Some(ChainStats::Http(stats)) => {
+            ChainStats::Http(stats) => {
                 stats.add(HttpCounter::DownstreamCxTotal, 1);
                 stats.add(HttpCounter::DownstreamCxHttp1Total, 1);
                 stats.raise(HttpGauge::DownstreamCxActive, 1);
             }
-            Some(ChainStats::Tcp(stats)) => {
+            ChainStats::Tcp(stats) => {
                 stats.add(TcpCounter::DownstreamCxTotal, 1);
                 stats.raise(TcpGauge::DownstreamCxActive, 1);
             }
-            None => {}
         }
-        self.chain = chain;
+        self.chain = Some(chain);
         self
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.serving.stats.lower(ListenerGauge::DownstreamCxActive, 1);
-        self.serving.stats.add(ListenerCounter::DownstreamCxDestroy, 1);
+        self.listener.lower(ListenerGauge::DownstreamCxActive, 1);
+        self.listener.add(ListenerCounter::DownstreamCxDestroy, 1);
         match &self.chain {
             Some(ChainStats::Http(stats)) => {
                 stats.add(HttpCounter::DownstreamCxDestroy, 1);

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringsail_http::{RequestHead, ResponseHead};
-use ringsail_runtime::publish::Subscriber;
+use ringsail_runtime::publish::{Current, Subscriber};
 use ringsail_runtime::{Either, drain, race, task, time};
 use ringsail_tables::Tables;
 use ringsail_tables::cluster::ClusterRef;
-use ringsail_tables::listener::Listener;
+use ringsail_tables::listener::{Direction, Listener};
 use ringsail_telemetry::ShardRegistry;
 
 use crate::breaker::{self, Usage};
-use crate::connection::ServingListener;
 use crate::date::DateCache;
 use crate::filters::mirror::Mirrors;
 use crate::limits::{DRAIN_SWEEP_INTERVAL, POOL_SWEEP_INTERVAL, SCRATCH_BYTES_KEPT_MAX, SCRATCH_KEPT_MAX};
 use crate::record::Log;
+use crate::serving::{DrainPolicy, Making, ServingListener};
 use crate::trail::Trail;
 use crate::upstream::{ClusterState, Clusters, Lease};
 
@@ -40,7 +40,7 @@ pub struct Shard {
     pub count: u32,
     /// This process.
     pub identity: Identity,
-    /// The configuration.
+    /// The configuration as it is published; see [`Shard::current_tables`].
     pub tables: Subscriber<Tables>,
     /// What is remembered of clusters.
     pub clusters: Clusters,
@@ -54,6 +54,8 @@ pub struct Shard {
     pub downstream: Usage,
     /// See [`Shard::downstream`].
     pub downstream_max: u32,
+    /// How connections are asked to end.
+    pub drain_policy: DrainPolicy,
     dates: RefCell<DateCache>,
     #[expect(
         clippy::vec_box,
@@ -61,7 +63,27 @@ pub struct Shard {
     )]
     scratch: RefCell<Vec<Box<Scratch>>>,
     connections: Cell<u64>,
-    handed_over: RefCell<Vec<Rc<ServingListener>>>,
+    /// The tables that [`Self::serving`] is in step with.
+    adopted: RefCell<Current<Tables>>,
+    /// Listeners with sockets or connections, by slot.
+    serving: RefCell<Vec<Option<Rc<ServingListener>>>>,
+    drains: Cell<Option<DrainOrder>>,
+}
+
+/// What an operator told to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainOrder {
+    /// Only listeners with direction INBOUND.
+    pub inbound_only: bool,
+}
+
+/// What a shard is told when it starts, by flags and bootstrap.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Bounds the downstream connections of the process; each shard gets its share.
+    pub downstream_max: Option<u32>,
+    /// How connections are asked to end.
+    pub drain: DrainPolicy,
 }
 
 /// Memory of one exchange, recycled.
@@ -82,8 +104,7 @@ pub struct Scratch {
 }
 
 impl Shard {
-    /// A shard before its first connection. `downstream_max` bounds the downstream connections of the process; each
-    /// shard gets its share.
+    /// A shard before its first connection.
     pub fn new(
         number: u32,
         count: u32,
@@ -91,8 +112,9 @@ impl Shard {
         tables: Subscriber<Tables>,
         stats: ShardRegistry,
         log: Log,
-        downstream_max: Option<u32>,
+        settings: Settings,
     ) -> Rc<Shard> {
+        let adopted = tables.current();
         Rc::new(Shard {
             number,
             count,
@@ -103,11 +125,14 @@ impl Shard {
             log,
             mirrors: Mirrors::default(),
             downstream: Usage::default(),
-            downstream_max: breaker::lease(downstream_max.unwrap_or(u32::MAX), number, count, 0),
+            downstream_max: breaker::lease(settings.downstream_max.unwrap_or(u32::MAX), number, count, 0),
+            drain_policy: settings.drain,
             dates: RefCell::default(),
             scratch: RefCell::default(),
             connections: Cell::new(0),
-            handed_over: RefCell::default(),
+            adopted: RefCell::new(adopted),
+            serving: RefCell::default(),
+            drains: Cell::new(None),
         })
     }
 
@@ -129,28 +154,66 @@ impl Shard {
         next * u64::from(self.count) + u64::from(self.number)
     }
 
-    /// What connections share that were handed over to a listener without a socket of its own; made by `make` for each
-    /// version of it.
-    pub fn handed_over(
-        &self,
-        listener: &Arc<Listener>,
-        make: impl FnOnce() -> Rc<ServingListener>,
-    ) -> Rc<ServingListener> {
-        let mut known = self.handed_over.borrow_mut();
-        if let Some(serving) = known.iter().find(|known| Arc::ptr_eq(&known.listener, listener)) {
-            return serving.clone();
+    /// The configuration of this moment. Listeners and filter chains on this shard are in step with what this gives:
+    /// whoever asks first after a change brings them there.
+    pub fn current_tables(&self) -> Current<Tables> {
+        if self.adopted.borrow().number() != self.tables.number() {
+            self.adopt();
         }
-        // The previous version of it drains.
-        known.retain(|known| {
-            let replaced = known.listener.id.slot == listener.id.slot;
-            if replaced {
-                known.begin_drain();
+        self.adopted.borrow().clone()
+    }
+
+    fn adopt(&self) {
+        let next = self.tables.current();
+        let previous = self.adopted.replace(next.clone());
+        let mut serving = self.serving.take();
+        for place in &mut serving {
+            let Some(listener) = place else { continue };
+            let id = listener.version().listener.id;
+            match next.listener(id) {
+                Some(version) => listener.update(self.making(), version, &previous),
+                None => {
+                    listener.remove(&previous);
+                    *place = None;
+                }
             }
-            !replaced
-        });
-        let serving = make();
-        known.push(serving.clone());
+        }
+        *self.serving.borrow_mut() = serving;
+    }
+
+    /// A listener of [`Shard::current_tables`] as it is on this shard.
+    pub fn serving(&self, listener: &Arc<Listener>) -> Rc<ServingListener> {
+        let slot = listener.id.slot as usize;
+        let mut serving = self.serving.borrow_mut();
+        if serving.len() <= slot {
+            serving.resize_with(slot + 1, || None);
+        }
+        let place = &mut serving[slot];
+        if let Some(known) = place {
+            return known.clone();
+        }
+        let new = Rc::new(ServingListener::new(self.making(), listener));
+        if self.drains.get().is_some_and(|order| order.concerns(&new)) {
+            new.drain.begin();
+        }
+        place.insert(new).clone()
+    }
+
+    /// Obeys an order to drain, which also holds for listeners to come.
+    pub fn begin_drain(&self, order: DrainOrder) {
+        let all = self.drains.get().is_some_and(|earlier| !earlier.inbound_only);
+        self.drains.set(Some(DrainOrder { inbound_only: order.inbound_only && !all }));
+        let serving = self.serving.borrow().clone();
         serving
+            .iter()
+            .flatten()
+            .filter(|listener| order.concerns(listener))
+            .for_each(|listener| listener.drain.begin());
+    }
+
+    /// What counters and logs of listeners are made with.
+    pub fn making(&self) -> Making<'_> {
+        Making { stats: &self.stats, log: &self.log }
     }
 
     /// The state of a cluster on this shard.
@@ -194,7 +257,7 @@ impl Shard {
             if let Either::Right(()) = race(time::sleep(POOL_SWEEP_INTERVAL), drain::drain_begun()).await {
                 continue;
             }
-            let tables = self.tables.current();
+            let tables = self.current_tables();
             self.clusters.retain(|id| tables.cluster(id).is_some());
             for state in self.clusters.used() {
                 let Some(cluster) = tables.cluster(state.id) else { continue };
@@ -206,6 +269,13 @@ impl Shard {
             }
             task::yield_now().await;
         }
+    }
+}
+
+impl DrainOrder {
+    /// Whether it is about this listener.
+    pub fn concerns(self, listener: &ServingListener) -> bool {
+        !self.inbound_only || listener.direction() == Direction::Inbound
     }
 }
 

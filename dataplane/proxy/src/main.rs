@@ -21,11 +21,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringsail_agent::bootstrap::Bootstrap;
-use ringsail_agent::options::{Command, Mode, Options};
+use ringsail_agent::options::{Command, DrainStrategy, Mode, Options};
 use ringsail_agent::{Prepared, Seam};
 use ringsail_engine::limits::COMMANDS_MAX;
 use ringsail_engine::record::Log;
-use ringsail_engine::shard::{Identity, Shard};
+use ringsail_engine::serving::DrainPolicy;
+use ringsail_engine::shard::{Identity, Settings, Shard};
 use ringsail_runtime::engine::EngineChoice;
 use ringsail_runtime::mailbox::{mailbox, outbox};
 use ringsail_runtime::memory;
@@ -86,7 +87,10 @@ fn run(options: Options) -> Result<(), StartError> {
     }
     let mode = options.mode;
     let drain_time = options.drain_time;
-    let connections_max = bootstrap.downstream_connections_max();
+    let settings = Settings {
+        downstream_max: bootstrap.downstream_connections_max(),
+        drain: DrainPolicy { time: drain_time, gradual: options.drain_strategy == DrainStrategy::Gradual },
+    };
     let shard_count = host::shard_count(options.concurrency);
     let prepared = Prepared::new(options, bootstrap)
         .map_err(|refused| refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
@@ -116,7 +120,7 @@ fn run(options: Options) -> Result<(), StartError> {
             let log = Log::new(access_logs, &identity.hostname);
             let tables = seat.subscribe();
             let number = number.into();
-            let shard = Shard::new(number, count, identity, tables, stats.open(), log, connections_max);
+            let shard = Shard::new(number, count, identity, tables, stats.open(), log, settings);
             ringsail_engine::run(shard, orders, events).await;
         }
     })?;

@@ -23,6 +23,8 @@ use crate::tcp_proxy::TcpProxy;
 pub struct FilterChain {
     /// Its name; may be empty.
     pub name: Str,
+    /// What makes it the same chain in another version of the listener.
+    pub key: ChainKey,
     /// Its terminal network filter.
     pub terminal: Terminal,
     /// Bound of the transport handshake.
@@ -30,6 +32,14 @@ pub struct FilterChain {
     /// Metadata.
     pub metadata: Option<Arc<Metadata>>,
 }
+
+/// Stands for a filter chain's name, its match and whether it serves HTTP or bytes. Chains of two versions of a listener
+/// with equal keys are one chain whose settings changed: connections of the one may go on under the other.
+///
+/// What a chain asks of its peer before the first byte belongs in here: connections that met the old demands must not go
+/// on under new ones. Plaintext chains ask nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ChainKey(pub(crate) [u64; 2]);
 
 /// The filter that serves a connection.
 #[derive(Debug)]

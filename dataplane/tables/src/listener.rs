@@ -120,7 +120,12 @@ impl Listener {
         &self,
         connection: &crate::filter_chain::ConnectionFacts<'_>,
     ) -> Option<&FilterChain> {
-        self.matcher.find(connection).map(|index| &self.filter_chains[index as usize])
+        self.filter_chain_index(connection).map(|index| &self.filter_chains[index])
+    }
+
+    /// The same as a position in [`Self::filter_chains`].
+    pub fn filter_chain_index(&self, connection: &crate::filter_chain::ConnectionFacts<'_>) -> Option<usize> {
+        self.matcher.find(connection).map(|index| index as usize)
     }
 
     /// Whether `filter` runs for a connection to this port.

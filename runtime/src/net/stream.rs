@@ -220,6 +220,12 @@ impl Stream {
         Ok(socket::shutdown(self.inner.io.raw(), socket::Shutdown::Write)?)
     }
 
+    /// Ends both directions: whoever waits to receive gets the end of the stream, and the peer a FIN.
+    pub fn shutdown(&self) {
+        // A connection the peer has reset is at its end already.
+        let _ = socket::shutdown(self.inner.io.raw(), socket::Shutdown::Both);
+    }
+
     /// Closes at once with RST, dropping what is unsent.
     pub fn reset(self) {
         // A socket that cannot take the option is gone already.

@@ -33,15 +33,17 @@ use crate::shard::{Scratch, Shard};
 pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: Inflow) {
     let mut waiting = first_bytes;
     loop {
-        if waiting.is_empty() && !await_request(&connection).await {
+        if waiting.is_empty() && !await_request(&shard, &connection).await {
             return;
         }
         // Boxed so that an idle connection does not carry the room an exchange needs.
-        match Box::pin(serve_burst(&shard, &connection, waiting)).await {
+        let burst = serve_burst(&shard, &connection, waiting);
+        match Box::pin(connection.until_drained(&shard, burst)).await {
             Ending::KeepAlive => waiting = Inflow::default(),
             Ending::Close => return,
             Ending::DelayedClose => {
-                let pause = connection.manager().map_or(Duration::ZERO, |m| m.delayed_close_timeout);
+                let pause =
+                    connection.enter(&shard).manager().map_or(Duration::ZERO, |m| m.delayed_close_timeout);
                 return Box::pin(linger(&connection.stream, pause)).await;
             }
         }
@@ -49,11 +51,17 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: In
 }
 
 /// Waits for the first byte of a request. False when the connection is to be closed instead.
-async fn await_request(connection: &Connection) -> bool {
-    let Some(manager) = connection.manager() else { return false };
-    let drained = race(drain::drain_begun(), connection.serving.drain_begun());
-    let news = race(connection.stream.readable(), drained);
-    let readable = match manager.idle_timeout {
+///
+/// Compat: an idle connection whose listener drains is left open for its next request, whose answer says that it is the
+/// last, until the drain time is over; only when the process ends it is closed at once.
+async fn await_request(shard: &Shard, connection: &Connection) -> bool {
+    let idle_timeout = match connection.enter(shard).manager() {
+        Some(manager) => manager.idle_timeout,
+        None => return false,
+    };
+    let ended = race(drain::drain_begun(), connection.drained(shard));
+    let news = race(connection.stream.readable(), ended);
+    let readable = match idle_timeout {
         Some(limit) => match timeout(limit, news).await {
             Ok(news) => news,
             Err(_) => {
@@ -67,28 +75,27 @@ async fn await_request(connection: &Connection) -> bool {
         Either::Left(ready) => ready.is_ok(),
         Either::Right(_) => {
             connection.count(HttpCounter::DownstreamCxDrainClose);
-            if drain::draining() {
-                return false;
-            }
-            // A request may be on its way: it is still served, with `connection: close`.
-            matches!(timeout(manager.drain_timeout, connection.stream.readable()).await, Ok(Ok(())))
+            false
         }
     }
 }
 
 /// Serves requests as long as bytes are at hand; then the connection is idle again.
 async fn serve_burst(shard: &Rc<Shard>, connection: &Connection, mut inflow: Inflow) -> Ending {
-    let Some(manager) = connection.manager() else { return Ending::Close };
     let mut scratch = shard.take_scratch();
     let ending = loop {
+        let entered = connection.enter(shard);
+        let Some(manager) = entered.manager() else { break Ending::Close };
         match receive_head(connection, manager, &mut scratch, &mut inflow).await {
             Ok(true) => {}
             // The client ended its side between requests, or never began one.
             Ok(false) => break Ending::Close,
-            Err(failure) => break refuse(shard, connection, manager, &mut scratch, failure).await,
+            Err(failure) => break refuse(shard, connection, &entered, &mut scratch, failure).await,
         }
         connection.requests.set(connection.requests.get().saturating_add(1));
-        match exchange(shard, connection, manager, &mut scratch, &mut inflow).await {
+        // Again, because the head may have taken a while to come.
+        let entered = connection.enter(shard);
+        match exchange(shard, connection, &entered, &mut scratch, &mut inflow).await {
             Ending::KeepAlive if inflow.is_empty() => break Ending::KeepAlive,
             Ending::KeepAlive => {}
             ending => break ending,

@@ -97,7 +97,7 @@ impl Values for Context<'_> {
             }
             Property::UniqueId => out.extend_from_slice(&crate::request_id::uuid4(fastrand::u128(..))),
             Property::RouteName => write(out, Some(&trail.route_name)),
-            Property::FilterChainName => write(out, Some(&connection.chain().name)),
+            Property::FilterChainName => write(out, Some(&facts.chain.chain().name)),
             Property::UpstreamHost | Property::UpstreamRemoteAddress => {
                 write(out, trail.upstream_host.as_ref())
             }

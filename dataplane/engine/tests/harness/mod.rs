@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use ringsail_engine::control::{Command, Event};
 use ringsail_engine::record::Log;
-use ringsail_engine::shard::{Identity, Shard};
+use ringsail_engine::shard::{Identity, Settings, Shard};
 use ringsail_runtime::engine::EngineChoice;
 use ringsail_runtime::mailbox::{MailboxSender, mailbox, outbox};
 use ringsail_runtime::publish::{Publisher, publication};
@@ -56,6 +56,16 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy with these listeners and clusters.
     pub fn start(engine: EngineChoice, listeners: &[Value], clusters: &[Value]) -> Proxy {
+        Proxy::start_with(engine, Settings::default(), listeners, clusters)
+    }
+
+    /// The same with other settings than the defaults.
+    pub fn start_with(
+        engine: EngineChoice,
+        settings: Settings,
+        listeners: &[Value],
+        clusters: &[Value],
+    ) -> Proxy {
         let mut compiler = Compiler::new();
         let log = tempfile::NamedTempFile::new().unwrap();
         let tables = compile(&mut compiler, listeners, clusters, log.path().to_str().unwrap());
@@ -70,7 +80,7 @@ impl Proxy {
             let ran = run_local(config, move || async move {
                 let identity = Identity { address: [192, 0, 2, 1].into(), hostname: "test-host".into() };
                 let log = Log::new(logs, "test-host");
-                let shard = Shard::new(0, 1, identity, seat.subscribe(), stats.open(), log, None);
+                let shard = Shard::new(0, 1, identity, seat.subscribe(), stats.open(), log, settings);
                 ringsail_engine::run(shard, orders, events).await;
             });
             assert!(matches!(ran, Ok(Some(()))), "the shard broke");
@@ -122,6 +132,13 @@ impl Proxy {
     pub fn update(&mut self, listeners: &[Value], clusters: &[Value]) {
         let path = self.log.path().to_str().unwrap().to_owned();
         let tables = compile(&mut self.compiler, listeners, clusters, &path);
+        self.publisher.publish(tables);
+    }
+
+    /// Takes a listener away.
+    pub fn remove_listener(&mut self, name: &str) {
+        let change = Change::Remove { kind: ResourceType::Listener, name: name.to_owned() };
+        let (tables, _) = self.compiler.apply(vec![change]);
         self.publisher.publish(tables);
     }
 

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher};
 /// 128 bits that stand for the bytes of an accepted resource. Two versions of one resource agree by chance once in
 /// 2^128 updates, which is less often than memory fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Fingerprint([u64; 2]);
+pub(super) struct Fingerprint(pub(super) [u64; 2]);
 
 impl Fingerprint {
     /// Of a resource that was never delivered.

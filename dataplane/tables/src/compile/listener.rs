@@ -8,14 +8,16 @@ use ringsail_xds::envoy::config::listener::v3 as pb;
 use ringsail_xds::envoy::extensions::filters::listener as inspectors;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use ringsail_xds::prost::Message as _;
 
 use super::access_log::access_logs;
 use super::context::Context;
+use super::fingerprint::Fingerprint;
 use super::hcm::connection_manager;
 use super::metadata::metadata;
 use super::value::{address, cidr, duration, holds, port, timeout, unpack};
 use crate::address::{Address, Cidr};
-use crate::filter_chain::{FilterChain, FilterChainMatcher, Rule, SourceType, Terminal};
+use crate::filter_chain::{ChainKey, FilterChain, FilterChainMatcher, Rule, SourceType, Terminal};
 use crate::ids::ListenerId;
 use crate::limits::{FILTER_CHAIN_RULES_MAX, NESTING_MAX};
 use crate::listener::{Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate};
@@ -36,7 +38,7 @@ pub(super) fn listener(cx: &mut Context<'_>, id: ListenerId, value: &pb::Listene
     for (index, chain) in value.filter_chains.iter().enumerate() {
         let mark = cx.report.enter(format_args!("filter_chains[{index}]"));
         let key = format!("inline routes of {}: {index}", value.name);
-        if let Some(compiled) = filter_chain(cx, chain, &key) {
+        if let Some(compiled) = filter_chain(cx, chain, &key, false) {
             add_rules(cx, chain.filter_chain_match.as_ref(), chains.len() as u32, &mut rules);
             chains.push(compiled);
         }
@@ -44,7 +46,7 @@ pub(super) fn listener(cx: &mut Context<'_>, id: ListenerId, value: &pb::Listene
     }
     let default = value.default_filter_chain.as_ref().and_then(|chain| {
         let key = format!("inline routes of {}: default", value.name);
-        let compiled = cx.at("default_filter_chain", |cx| filter_chain(cx, chain, &key))?;
+        let compiled = cx.at("default_filter_chain", |cx| filter_chain(cx, chain, &key, true))?;
         chains.push(compiled);
         Some(chains.len() as u32 - 1)
     });
@@ -150,13 +152,20 @@ fn port_predicate(
     })
 }
 
-fn filter_chain(cx: &mut Context<'_>, value: &pb::FilterChain, inline_key: &str) -> Option<FilterChain> {
+fn filter_chain(
+    cx: &mut Context<'_>,
+    value: &pb::FilterChain,
+    inline_key: &str,
+    is_default: bool,
+) -> Option<FilterChain> {
     if let Some(socket) = &value.transport_socket {
         plaintext(cx, socket)?;
     }
+    let terminal = terminal(cx, &value.filters, inline_key)?;
     Some(FilterChain {
         name: cx.intern(&value.name),
-        terminal: terminal(cx, &value.filters, inline_key)?,
+        key: chain_key(value, is_default, &terminal),
+        terminal,
         transport_connect_timeout: duration(
             cx,
             "transport_socket_connect_timeout",
@@ -164,6 +173,20 @@ fn filter_chain(cx: &mut Context<'_>, value: &pb::FilterChain, inline_key: &str)
         ),
         metadata: metadata(cx, value.metadata.as_ref()),
     })
+}
+
+fn chain_key(value: &pb::FilterChain, is_default: bool, terminal: &Terminal) -> ChainKey {
+    let kind = match terminal {
+        Terminal::Http(_) => 0,
+        Terminal::Tcp(_) => 1,
+    };
+    let mut bytes = vec![u8::from(is_default), kind];
+    bytes.extend_from_slice(&(value.name.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(value.name.as_bytes());
+    if let Some(asked) = value.filter_chain_match.as_ref().filter(|_| !is_default) {
+        bytes.extend_from_slice(&asked.encode_to_vec());
+    }
+    ChainKey(Fingerprint::of(&bytes).0)
 }
 
 /// Refuses every transport socket but plain TCP. Types are judged by the table of fields; this is about the name alone.
