@@ -152,3 +152,26 @@ impl ::prost::Name for SlowStartConfig {
             .into()
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConsistentHashingLbConfig {
+    #[prost(bool, tag = "1")]
+    pub use_hostname_for_hashing: bool,
+    #[prost(message, optional, tag = "2")]
+    pub hash_balance_factor: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "3")]
+    pub hash_policy: ::prost::alloc::vec::Vec<
+        super::super::super::super::config::route::v3::route_action::HashPolicy,
+    >,
+}
+impl ::prost::Name for ConsistentHashingLbConfig {
+    const NAME: &'static str = "ConsistentHashingLbConfig";
+    const PACKAGE: &'static str = "envoy.extensions.load_balancing_policies.common.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig"
+            .into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig"
+            .into()
+    }
+}

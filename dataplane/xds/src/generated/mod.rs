@@ -159,6 +159,11 @@ pub mod envoy {
             }
         }
         pub mod load_balancing_policies {
+            pub mod cluster_provided {
+                pub mod v3 {
+                    include!("envoy.extensions.load_balancing_policies.cluster_provided.v3.rs");
+                }
+            }
             pub mod common {
                 pub mod v3 {
                     include!("envoy.extensions.load_balancing_policies.common.v3.rs");
@@ -169,9 +174,19 @@ pub mod envoy {
                     include!("envoy.extensions.load_balancing_policies.least_request.v3.rs");
                 }
             }
+            pub mod maglev {
+                pub mod v3 {
+                    include!("envoy.extensions.load_balancing_policies.maglev.v3.rs");
+                }
+            }
             pub mod random {
                 pub mod v3 {
                     include!("envoy.extensions.load_balancing_policies.random.v3.rs");
+                }
+            }
+            pub mod ring_hash {
+                pub mod v3 {
+                    include!("envoy.extensions.load_balancing_policies.ring_hash.v3.rs");
                 }
             }
             pub mod round_robin {
