@@ -24,7 +24,7 @@ use crate::record;
 use crate::serving::ChainStats;
 use crate::shard::Shard;
 use crate::trail::Trail;
-use crate::upstream::{self, HostKey};
+use crate::upstream::{self, HostKey, Wish};
 
 /// Relays a connection to its end. `inflow` holds bytes that were looked at to choose the chain.
 pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow) {
@@ -174,7 +174,8 @@ async fn connect(
                 | Discovery::LogicalDns(_)
                 | Discovery::Eds { .. } => None,
             };
-            let Some(choice) = state.pick(&cluster, destination, &tried, RETRY_PICKS) else {
+            let wish = Wish { destination, tried: &tried, attempts_max: RETRY_PICKS, ..Wish::default() };
+            let Some(choice) = state.pick(&cluster, wish) else {
                 state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
                 trail.flag(ResponseFlag::NoHealthyUpstream);
                 return Err(Fate::Unreachable);

@@ -5,6 +5,6 @@ mod cluster;
 mod connect;
 mod pool;
 
-pub use cluster::{Choice, ClusterState, Clusters, Host, HostKey, Lease};
+pub use cluster::{Choice, ClusterState, Clusters, Host, HostKey, Lease, Wish};
 pub use connect::options;
 pub use pool::{Acquired, Connection, Reuse, acquire, open};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balancing::LoadBalancing;
 use crate::endpoint::Endpoints;
 use crate::ids::ClusterId;
 use crate::metadata::Metadata;
@@ -30,11 +31,7 @@ pub struct Cluster {
     /// How endpoints are found.
     pub discovery: Discovery,
     /// How an endpoint is chosen.
-    pub lb_policy: LbPolicy,
-    /// Whether locality weights count (`locality_weighted_lb_config`).
-    pub locality_weighted: bool,
-    /// Percent of healthy endpoints below which health is disregarded; 0 switches panic off. Default 50.
-    pub healthy_panic_percent: u8,
+    pub balancing: LoadBalancing,
     /// Breakers of priority DEFAULT.
     pub breakers: Breakers,
     /// Breakers of priority HIGH.
@@ -105,22 +102,6 @@ pub enum DnsFamily {
     V4Preferred,
     /// Both.
     All,
-}
-
-/// How an endpoint is chosen. Source: `Cluster.LbPolicy`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum LbPolicy {
-    /// In turn, by weight.
-    RoundRobin,
-    /// The least loaded of `choices` random ones.
-    LeastRequest {
-        /// At least 2, the default.
-        choices: u32,
-    },
-    /// At random, by weight.
-    Random,
-    /// By the cluster's discovery: [`Discovery::OriginalDst`].
-    ClusterProvided,
 }
 
 /// Limits of one priority. Source: `CircuitBreakers.Thresholds`; defaults 1024, 1024, 1024, 3.

@@ -13,6 +13,7 @@
 pub mod support;
 
 mod access_log;
+mod balancing;
 mod cluster;
 mod clusters;
 mod context;

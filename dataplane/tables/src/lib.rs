@@ -21,6 +21,7 @@
 
 pub mod access_log;
 pub mod address;
+pub mod balancing;
 pub mod cluster;
 pub mod compile;
 pub mod diagnostic;

@@ -36,3 +36,9 @@ pub const FILTER_CHAIN_RULES_MAX: usize = 65_536;
 
 /// Highest priority of a locality. Source: `LocalityLbEndpoints.priority`.
 pub const PRIORITY_MAX: u32 = 128;
+
+/// Most entries of a hash ring. Source: the default and bound of `RingHashLbConfig.maximum_ring_size`.
+pub const RING_SIZE_MAX: u64 = 8 * 1024 * 1024;
+
+/// Most entries of a Maglev table. Source: the bound of `MaglevLbConfig.table_size`.
+pub const MAGLEV_TABLE_MAX: u64 = 5_000_011;

@@ -21,7 +21,7 @@ use crate::forward::{self, together};
 use crate::inflow::Inflow;
 use crate::message::{Incoming, Outgoing};
 use crate::retry;
-use crate::upstream::{self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Reuse};
+use crate::upstream::{self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Reuse, Wish};
 
 /// What an attempt came to.
 enum Attempt {
@@ -237,7 +237,8 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
         Some(policy) => (&history.tried[..], policy.host_selection_attempts_max),
         None => (&[][..], 0),
     };
-    let Some(choice) = state.pick(&cluster, plan.destination, tried, attempts_max) else {
+    let wish = Wish { destination: plan.destination, tried, attempts_max, ..Wish::default() };
+    let Some(choice) = state.pick(&cluster, wish) else {
         state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
         return Err(Failure::NoHealthyUpstream);
     };

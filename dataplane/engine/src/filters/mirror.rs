@@ -37,7 +37,7 @@ use crate::headers::request::append_forwarded_for;
 use crate::inflow::Inflow;
 use crate::limits::{MIRROR_DURATION_MAX, MIRRORS_MAX};
 use crate::shard::Shard;
-use crate::upstream::{self, Reuse};
+use crate::upstream::{self, Reuse, Wish};
 
 /// What all copies of a shard share.
 #[derive(Debug, Default)]
@@ -150,7 +150,8 @@ impl Copy {
         let state = self.shard.cluster(&cluster);
         let lease = self.shard.lease(&cluster, &state, self.high_priority);
         let (options, reuse) = course(&cluster);
-        let Some(choice) = state.pick(&cluster, self.destination, &[], 0) else {
+        let wish = Wish { destination: self.destination, ..Wish::default() };
+        let Some(choice) = state.pick(&cluster, wish) else {
             state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
             return;
         };

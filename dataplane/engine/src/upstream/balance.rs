@@ -5,25 +5,21 @@
 //! thrown away with it; it belongs to one shard, so its rotations need no synchronisation.
 
 mod edf;
+mod hosts;
+mod maglev;
 pub mod priority;
+mod ring;
+mod slow_start;
+mod weights;
 
-use edf::Edf;
+use std::time::Duration;
+
+use ringsail_tables::balancing::{LbPolicy, SlowStart};
+
+use hosts::{Hosts, Localities};
+use maglev::Maglev;
 use priority::{HostCounts, Load, Spread};
-
-/// How a host is chosen within its priority and locality.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// In turn, by endpoint weight.
-    RoundRobin,
-    /// The one with fewer requests in flight out of `choices` drawn at random; with unequal weights a rotation
-    /// by `weight / (requests in flight + 1)`. Envoy `LEAST_REQUEST`.
-    LeastRequest {
-        /// Hosts to draw; Envoy `choice_count`, default 2.
-        choices: u32,
-    },
-    /// Any. Compat: Envoy's RANDOM ignores endpoint weights.
-    Random,
-}
+use ring::Ring;
 
 /// Whether an endpoint may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,25 +43,65 @@ pub struct Member {
     pub locality_weight: Option<u32>,
     /// At least 1.
     pub weight: u32,
-    /// From EDS.
+    /// From EDS, active checks and outlier detection together.
     pub health: Health,
+    /// Left out of the counts that decide about spill-over and panic: its first check is not over.
+    /// Source: Envoy's `excluded` hosts.
+    pub excluded: bool,
 }
 
 /// The settings of a cluster that balancing needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The policy.
-    pub policy: Policy,
+    pub policy: LbPolicy,
     /// Spill-over between priorities, and panic.
     pub spread: Spread,
     /// Choose a locality by weight first. Envoy `locality_weighted_lb_config`.
     pub locality_weighted: bool,
+    /// Pick nobody in panic. Envoy `fail_traffic_on_panic`.
+    pub fail_on_panic: bool,
+    /// How new hosts get their share.
+    pub slow_start: Option<SlowStart>,
+    /// Bound of a host's load under hashing policies, percent of the average.
+    pub hash_balance_percent: Option<u32>,
+}
+
+/// What a pick asks of the moment it is made in.
+pub trait Moment {
+    /// Evenly drawn bits.
+    fn random(&mut self) -> u64;
+    /// Requests a host is answering.
+    fn in_flight(&self, member: u32) -> u32;
+    /// How long it has been there and healthy; asked only with slow start.
+    fn healthy_for(&self, member: u32) -> Duration;
+}
+
+/// What one pick is for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The request's hash for hashing policies; without one they draw at random, as Envoy does.
+    pub hash: Option<u64>,
+    /// Counts picks for one attempt whose host was not wanted: hashing policies look elsewhere each time.
+    pub pick: u32,
+    /// Priorities to leave out if there are others. Envoy `previous_priorities`.
+    pub avoid_priorities: &'a [u32],
+}
+
+/// A picked host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Its index; `None` when none may be picked.
+    pub member: Option<u32>,
+    /// Health was disregarded, or would have been.
+    pub panic: bool,
 }
 
 /// Rotations of one cluster on one shard for one set of endpoints.
 #[derive(Debug)]
 pub struct Balancer {
     settings: Settings,
+    counts: Vec<HostCounts>,
     loads: Vec<Load>,
     levels: Vec<Level>,
 }
@@ -78,186 +114,149 @@ struct Level {
     degraded: Hosts,
     healthy_localities: Localities,
     degraded_localities: Localities,
+    hashing: Option<Hashing>,
 }
 
-/// Hosts among which the policy chooses.
-#[derive(Debug, Default)]
-struct Hosts {
-    members: Vec<u32>,
-    /// Next position of an unweighted rotation.
-    next: usize,
-    /// Present when weights differ and the policy looks at them.
-    weighted: Option<Edf>,
+/// The table of a hashing policy for one priority.
+#[derive(Debug)]
+struct Hashing {
+    table: Table,
+    /// Hosts with their share of the priority's traffic, in the order the table was filled from.
+    shares: Vec<(u32, f64)>,
 }
 
-#[derive(Debug, Default)]
-struct Localities {
-    rotation: Edf,
-    weights: Vec<f64>,
-    hosts: Vec<Hosts>,
+#[derive(Debug)]
+enum Table {
+    Ring(Ring),
+    Maglev(Maglev),
 }
 
 impl Balancer {
-    /// Prepares the rotations. `random` chooses where they start, so that the shards and the proxies of a mesh
-    /// do not all begin with the same host.
-    pub fn new(members: &[Member], settings: Settings, mut random: impl FnMut() -> u64) -> Balancer {
+    /// Prepares the rotations. `moment` chooses where they start, so that the shards and the proxies of a mesh
+    /// do not all begin with the same host. `key` gives what hashing policies know a host by.
+    pub fn new(
+        members: &[Member],
+        settings: Settings,
+        key: impl Fn(u32) -> String,
+        moment: &mut impl Moment,
+    ) -> Balancer {
         let level_count = members.iter().map(|m| m.priority as usize + 1).max().unwrap_or(0);
-        let mut levels: Vec<Level> = Vec::with_capacity(level_count);
-        let mut counts = vec![HostCounts::default(); level_count];
-        for (priority, count) in counts.iter_mut().enumerate() {
-            let here = |index: &u32| members[*index as usize].priority as usize == priority;
-            let of = |health: Health| {
-                (0..members.len() as u32)
-                    .filter(here)
-                    .filter(|i| members[*i as usize].health == health)
-                    .collect::<Vec<_>>()
-            };
-            let all: Vec<u32> = (0..members.len() as u32).filter(here).collect();
-            let (healthy, degraded) = (of(Health::Healthy), of(Health::Degraded));
-            *count = HostCounts {
-                healthy: healthy.len() as u32,
-                degraded: degraded.len() as u32,
-                total: all.len() as u32,
-            };
+        let mut by_level: Vec<Vec<u32>> = vec![Vec::new(); level_count];
+        for (index, member) in (0..).zip(members) {
+            by_level[member.priority as usize].push(index);
+        }
+        let with = |all: &[u32], health| -> Vec<u32> {
+            all.iter().copied().filter(|i| members[*i as usize].health == health).collect()
+        };
+        let counts: Vec<HostCounts> = by_level
+            .iter()
+            .map(|all| {
+                let eligible = |i: &&u32| !members[**i as usize].excluded;
+                HostCounts {
+                    healthy: with(all, Health::Healthy).len() as u32,
+                    degraded: with(all, Health::Degraded).len() as u32,
+                    total: all.iter().filter(eligible).count() as u32,
+                }
+            })
+            .collect();
+        let loads = priority::loads(&counts, settings.spread);
+        let mut levels = Vec::with_capacity(level_count);
+        for (all, load) in by_level.into_iter().zip(&loads) {
+            let (healthy, degraded) = (with(&all, Health::Healthy), with(&all, Health::Degraded));
             let mut level = Level::default();
-            if settings.locality_weighted {
-                level.healthy_localities = Localities::new(members, &all, &healthy, settings, &mut random);
-                level.degraded_localities = Localities::new(members, &all, &degraded, settings, &mut random);
+            if matches!(settings.policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. }) {
+                // Compat: Envoy leaves degraded hosts out of its tables even when they are all there is, and answers
+                // 503. Here they are used then.
+                let hosts = match (load.panic, healthy.is_empty()) {
+                    (true, _) => &all,
+                    (false, false) => &healthy,
+                    (false, true) => &degraded,
+                };
+                level.hashing = Hashing::new(members, hosts, settings, &key);
+            } else {
+                if settings.locality_weighted {
+                    level.healthy_localities = Localities::new(members, &all, &healthy, settings, moment);
+                    level.degraded_localities = Localities::new(members, &all, &degraded, settings, moment);
+                }
+                level.all = Hosts::new(members, all, settings, moment);
+                level.healthy = Hosts::new(members, healthy, settings, moment);
+                level.degraded = Hosts::new(members, degraded, settings, moment);
             }
-            level.all = Hosts::new(members, all, settings.policy, &mut random);
-            level.healthy = Hosts::new(members, healthy, settings.policy, &mut random);
-            level.degraded = Hosts::new(members, degraded, settings.policy, &mut random);
             levels.push(level);
         }
-        Balancer { settings, loads: priority::loads(&counts, settings.spread), levels }
+        Balancer { settings, counts, loads, levels }
     }
 
-    /// Index of the host for the next attempt; `None` when no host may be picked.
-    /// `in_flight` tells how many requests a host is answering now.
-    pub fn pick(
-        &mut self,
-        members: &[Member],
-        mut random: impl FnMut() -> u64,
-        in_flight: impl Fn(u32) -> u32,
-    ) -> Option<u32> {
-        let (priority, degraded) = priority::choose(&self.loads, (random() % 100) as u32)?;
-        let level = self.levels.get_mut(priority)?;
-        let policy = self.settings.policy;
-        if self.loads[priority].panic {
-            return level.all.pick(members, policy, random, in_flight);
+    /// Picks the host for the next attempt.
+    pub fn pick(&mut self, members: &[Member], wanted: Wanted<'_>, moment: &mut impl Moment) -> Picked {
+        const NOBODY: Picked = Picked { member: None, panic: false };
+        let hashing = matches!(self.settings.policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. });
+        // Compat: hashing policies use the request's hash for the priority too, so that a key stays in one.
+        let hash = wanted.hash.filter(|_| hashing).unwrap_or_else(|| moment.random());
+        let percent = (hash % 100) as u32;
+        let chosen = if wanted.avoid_priorities.is_empty() {
+            priority::choose(&self.loads, percent)
+        } else {
+            let loads =
+                priority::without(&self.counts, &self.loads, self.settings.spread, wanted.avoid_priorities);
+            priority::choose(&loads, percent)
+        };
+        let Some((priority, degraded)) = chosen else { return NOBODY };
+        let Some(level) = self.levels.get_mut(priority) else { return NOBODY };
+        let panic = self.loads[priority].panic;
+        if let Some(hashing) = &level.hashing {
+            let member = hashing.pick(hash, wanted.pick, self.settings.hash_balance_percent, moment);
+            return Picked { member, panic };
+        }
+        if panic {
+            if self.settings.fail_on_panic {
+                return Picked { member: None, panic };
+            }
+            return Picked { member: level.all.pick(members, self.settings, moment), panic };
         }
         let (localities, hosts) = if degraded {
             (&mut level.degraded_localities, &mut level.degraded)
         } else {
             (&mut level.healthy_localities, &mut level.healthy)
         };
-        match localities.next() {
-            Some(locality) => locality.pick(members, policy, random, in_flight),
-            None => hosts.pick(members, policy, random, in_flight),
-        }
+        let hosts = localities.next().unwrap_or(hosts);
+        Picked { member: hosts.pick(members, self.settings, moment), panic }
     }
 }
 
-impl Localities {
-    /// `all` and `usable` are the hosts of one priority; a locality keeps its weight while enough of its hosts
-    /// are usable, as a priority keeps its load.
+impl Hashing {
     fn new(
         members: &[Member],
-        all: &[u32],
-        usable: &[u32],
+        hosts: &[u32],
         settings: Settings,
-        random: &mut impl FnMut() -> u64,
-    ) -> Localities {
-        let mut localities = Localities::default();
-        let mut seen: Vec<u32> = Vec::new();
-        for member in usable.iter().map(|i| members[*i as usize]) {
-            let weight = f64::from(member.locality_weight.unwrap_or(0));
-            if weight == 0.0 || seen.contains(&member.locality) {
-                continue;
+        key: &impl Fn(u32) -> String,
+    ) -> Option<Hashing> {
+        let shares = weights::shares(members, hosts, settings.locality_weighted);
+        let keyed: Vec<(String, u32, f64)> =
+            shares.iter().map(|(host, share)| (key(*host), *host, *share)).collect();
+        let table = match settings.policy {
+            LbPolicy::RingHash { size_min, size_max, function } => {
+                Table::Ring(Ring::new(&keyed, size_min, size_max, function))
             }
-            seen.push(member.locality);
-            let inside = |i: &&u32| members[**i as usize].locality == member.locality;
-            let hosts: Vec<u32> = usable.iter().filter(inside).copied().collect();
-            let total = all.iter().filter(inside).count();
-            let overprovisioning = f64::from(settings.spread.overprovisioning_percent) / 100.0;
-            let availability = (overprovisioning * hosts.len() as f64 / total as f64).min(1.0);
-            localities.rotation.add(localities.hosts.len() as u32, weight * availability);
-            localities.weights.push(weight * availability);
-            localities.hosts.push(Hosts::new(members, hosts, settings.policy, random));
-        }
-        localities.skip(random);
-        localities
+            LbPolicy::Maglev { table_size } => Table::Maglev(Maglev::new(keyed, table_size)),
+            LbPolicy::RoundRobin
+            | LbPolicy::LeastRequest { .. }
+            | LbPolicy::Random
+            | LbPolicy::ClusterProvided => return None,
+        };
+        Some(Hashing { table, shares })
     }
 
-    fn next(&mut self) -> Option<&mut Hosts> {
-        let weights = &self.weights;
-        let index = self.rotation.next(|i| weights[i as usize])?;
-        self.hosts.get_mut(index as usize)
-    }
-
-    fn skip(&mut self, random: &mut impl FnMut() -> u64) {
-        if self.hosts.len() > 1 {
-            for _ in 0..random() % self.hosts.len() as u64 {
-                self.next();
+    fn pick(&self, hash: u64, pick: u32, balance: Option<u32>, moment: &impl Moment) -> Option<u32> {
+        let host = match &self.table {
+            Table::Ring(ring) => ring.pick(hash, pick)?,
+            Table::Maglev(maglev) => maglev.pick(hash, pick)?,
+        };
+        match balance {
+            Some(percent) => {
+                Some(weights::bounded(&self.shares, host, hash, percent, |host| moment.in_flight(host)))
             }
-        }
-    }
-}
-
-impl Hosts {
-    fn new(members: &[Member], hosts: Vec<u32>, policy: Policy, random: &mut impl FnMut() -> u64) -> Hosts {
-        let weight = |i: u32| members[i as usize].weight;
-        let unequal = hosts.windows(2).any(|pair| weight(pair[0]) != weight(pair[1]));
-        let start = if hosts.is_empty() { 0 } else { random() % hosts.len() as u64 };
-        let weighted = (unequal && policy != Policy::Random).then(|| {
-            let mut rotation = Edf::default();
-            for (position, host) in hosts.iter().enumerate() {
-                rotation.add(position as u32, f64::from(weight(*host)));
-            }
-            for _ in 0..start {
-                rotation.next(|position| f64::from(weight(hosts[position as usize])));
-            }
-            rotation
-        });
-        Hosts { members: hosts, next: start as usize, weighted }
-    }
-
-    fn pick(
-        &mut self,
-        members: &[Member],
-        policy: Policy,
-        mut random: impl FnMut() -> u64,
-        in_flight: impl Fn(u32) -> u32,
-    ) -> Option<u32> {
-        let hosts = &self.members;
-        match hosts.as_slice() {
-            [] => return None,
-            [only] => return Some(*only),
-            _ => {}
-        }
-        let weight = |position: u32| f64::from(members[hosts[position as usize] as usize].weight);
-        match (policy, &mut self.weighted) {
-            (Policy::RoundRobin, Some(rotation)) => rotation.next(weight).map(|p| hosts[p as usize]),
-            (Policy::RoundRobin, None) => {
-                let host = hosts[self.next % hosts.len()];
-                self.next = (self.next + 1) % hosts.len();
-                Some(host)
-            }
-            (Policy::LeastRequest { .. }, Some(rotation)) => rotation
-                .next(|p| weight(p) / (f64::from(in_flight(hosts[p as usize])) + 1.0))
-                .map(|p| hosts[p as usize]),
-            (Policy::LeastRequest { choices }, None) => {
-                let mut draw = || hosts[(random() % hosts.len() as u64) as usize];
-                let mut best = draw();
-                for _ in 1..choices.max(1) {
-                    let other = draw();
-                    if in_flight(other) < in_flight(best) {
-                        best = other;
-                    }
-                }
-                Some(best)
-            }
-            (Policy::Random, _) => Some(hosts[(random() % hosts.len() as u64) as usize]),
+            None => Some(host),
         }
     }
 }

@@ -7,17 +7,20 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use ringsail_runtime::local::Notify;
+use ringsail_runtime::time::now;
 use ringsail_tables::address::Address;
-use ringsail_tables::cluster::{Breakers, Cluster, ClusterRef, Discovery, LbPolicy};
+use ringsail_tables::balancing::LoadBalancing;
+use ringsail_tables::cluster::{Breakers, Cluster, ClusterRef, Discovery};
 use ringsail_tables::endpoint::{Endpoint, Endpoints, Health};
 use ringsail_tables::ids::{ClusterId, EndpointId};
-use ringsail_telemetry::ClusterStats;
+use ringsail_telemetry::{ClusterCounter, ClusterStats};
 
 use super::balance::priority::Spread;
-use super::balance::{Balancer, Health as BalanceHealth, Member, Policy, Settings};
+use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Settings, Wanted};
 use super::pool::Connection;
 use crate::breaker::{self, Usage};
 
@@ -95,6 +98,8 @@ pub struct Host {
     pub in_flight: Cell<u32>,
     /// Connections to it, open or being made.
     pub connections: Cell<u32>,
+    /// When it was first seen here, or became healthy again: slow start counts from then.
+    healthy_since: Cell<Instant>,
     /// Idle connections, the latest used last.
     pub(super) idle: RefCell<Vec<Connection>>,
     /// Tells waiting requests that a connection became idle or closed.
@@ -105,7 +110,7 @@ pub struct Host {
 struct Rotation {
     /// Holds no endpoints alive; only keeps their address from being used for another set.
     built_from: Weak<Endpoints>,
-    policy: LbPolicy,
+    balancing: LoadBalancing,
     members: Vec<Member>,
     hosts: Vec<Rc<Host>>,
     /// Position of each member in the endpoints: priority, locality, endpoint.
@@ -126,14 +131,66 @@ pub struct Choice {
 impl Choice {
     /// The endpoint in the tables it was picked from; `None` for an original destination.
     pub fn endpoint<'t>(&self, endpoints: &'t Endpoints) -> Option<&'t Endpoint> {
-        let (priority, locality, endpoint) = self.place?;
-        endpoints
-            .priorities
-            .get(priority as usize)?
-            .localities
-            .get(locality as usize)?
-            .endpoints
-            .get(endpoint as usize)
+        endpoint_at(endpoints, self.place?)
+    }
+
+    /// The priority it was picked from; `None` for an original destination.
+    pub fn priority(&self) -> Option<u32> {
+        self.place.map(|(priority, ..)| priority)
+    }
+}
+
+fn endpoint_at(endpoints: &Endpoints, place: (u32, u32, u32)) -> Option<&Endpoint> {
+    let (priority, locality, endpoint) = place;
+    let level = endpoints.priorities.get(priority as usize)?;
+    level.localities.get(locality as usize)?.endpoints.get(endpoint as usize)
+}
+
+/// What hashing policies know an endpoint by. Source: Envoy: `hash_key` of the endpoint's metadata `envoy.lb`, else its
+/// name if the cluster wants that, else its address.
+fn hash_key(endpoints: &Endpoints, place: (u32, u32, u32), by_hostname: bool) -> String {
+    let Some(endpoint) = endpoint_at(endpoints, place) else { return String::new() };
+    let named = endpoint.metadata.as_ref().and_then(|metadata| metadata.string("envoy.lb", "hash_key"));
+    match named {
+        Some(key) if !key.is_empty() => key.to_string(),
+        _ if by_hostname => endpoint.hostname.as_deref().unwrap_or_default().to_string(),
+        _ => endpoint.address.to_string(),
+    }
+}
+
+/// What one attempt asks of the pick.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// Where the client wanted to go, for clusters that forward there.
+    pub destination: Option<SocketAddr>,
+    /// The request's hash, for hashing policies; without one they draw at random.
+    pub hash: Option<u64>,
+    /// Hosts that are avoided for `attempts_max` further picks; then any host will do. Source: Envoy's
+    /// `previous_hosts`.
+    pub tried: &'a [HostKey],
+    /// Source: Envoy `host_selection_retry_max_attempts`.
+    pub attempts_max: u32,
+    /// Priorities that are avoided while others can take the request. Source: Envoy's `previous_priorities`.
+    pub avoid_priorities: &'a [u32],
+}
+
+/// The moment of a pick on this shard.
+struct Now<'a> {
+    hosts: &'a [Rc<Host>],
+    at: Instant,
+}
+
+impl Moment for Now<'_> {
+    fn random(&mut self) -> u64 {
+        fastrand::u64(..)
+    }
+
+    fn in_flight(&self, member: u32) -> u32 {
+        self.hosts[member as usize].in_flight.get()
+    }
+
+    fn healthy_for(&self, member: u32) -> Duration {
+        self.at.saturating_duration_since(self.hosts[member as usize].healthy_since.get())
     }
 }
 
@@ -151,18 +208,10 @@ impl ClusterState {
         }
     }
 
-    /// The host for one attempt; `None` when there is none that may be picked. `destination` is where the client
-    /// wanted to go, for clusters that forward there. `tried` hosts are avoided for `attempts_max` picks, then
-    /// any host will do. Source: Envoy `host_selection_retry_max_attempts`.
-    pub fn pick(
-        &self,
-        cluster: &ClusterRef<'_>,
-        destination: Option<SocketAddr>,
-        tried: &[HostKey],
-        attempts_max: u32,
-    ) -> Option<Choice> {
+    /// The host for one attempt; `None` when there is none that may be picked.
+    pub fn pick(&self, cluster: &ClusterRef<'_>, wish: Wish<'_>) -> Option<Choice> {
         if let Discovery::OriginalDst { .. } = cluster.cluster.discovery {
-            let address = destination?;
+            let address = wish.destination?;
             return Some(Choice {
                 host: self.host(HostKey::Address(address)),
                 address: address.into(),
@@ -172,22 +221,24 @@ impl ClusterState {
         let mut rotation = self.rotation.borrow_mut();
         let current = rotation.as_ref().is_some_and(|rotation| {
             std::ptr::eq(rotation.built_from.as_ptr(), Arc::as_ptr(cluster.endpoints))
-                && rotation.policy == cluster.cluster.lb_policy
+                && rotation.balancing == cluster.cluster.balancing
         });
         if !current {
             *rotation = Some(self.build_rotation(cluster.cluster, cluster.endpoints));
         }
         let rotation = rotation.as_mut()?;
+        let hosts = &rotation.hosts;
+        let mut moment = Now { hosts, at: now() };
         let mut picked = None;
-        for _ in 0..=attempts_max {
-            let hosts = &rotation.hosts;
-            let index = rotation.balancer.pick(
-                &rotation.members,
-                || fastrand::u64(..),
-                |index| hosts[index as usize].in_flight.get(),
-            )?;
+        for pick in 0..=wish.attempts_max {
+            let wanted = Wanted { hash: wish.hash, pick, avoid_priorities: wish.avoid_priorities };
+            let found = rotation.balancer.pick(&rotation.members, wanted, &mut moment);
+            if found.panic {
+                self.stats.add(ClusterCounter::LbHealthyPanic, 1);
+            }
+            let index = found.member?;
             picked = Some(index);
-            if !tried.contains(&hosts[index as usize].key) {
+            if !wish.tried.contains(&hosts[index as usize].key) {
                 break;
             }
         }
@@ -230,6 +281,7 @@ impl ClusterState {
                 key,
                 in_flight: Cell::new(0),
                 connections: Cell::new(0),
+                healthy_since: Cell::new(now()),
                 idle: RefCell::default(),
                 freed: Notify::new(),
             })
@@ -255,6 +307,7 @@ impl ClusterState {
                             Health::Degraded => BalanceHealth::Degraded,
                             Health::Unhealthy | Health::Draining => BalanceHealth::Unhealthy,
                         },
+                        excluded: false,
                     });
                     hosts.push(self.host(HostKey::Endpoint(endpoint.id)));
                     places.push((priority, locality, position));
@@ -263,22 +316,23 @@ impl ClusterState {
             }
         }
         self.close_idle_outside(&hosts);
+        let balancing = &cluster.balancing;
         let settings = Settings {
-            policy: match cluster.lb_policy {
-                LbPolicy::RoundRobin | LbPolicy::ClusterProvided => Policy::RoundRobin,
-                LbPolicy::LeastRequest { choices } => Policy::LeastRequest { choices },
-                LbPolicy::Random => Policy::Random,
-            },
+            policy: balancing.policy,
             spread: Spread {
                 overprovisioning_percent: endpoints.overprovisioning_percent,
-                panic_threshold_percent: cluster.healthy_panic_percent.into(),
+                panic_threshold_percent: balancing.panic_percent.into(),
             },
-            locality_weighted: cluster.locality_weighted,
+            locality_weighted: balancing.locality_weighted,
+            fail_on_panic: balancing.fail_on_panic,
+            slow_start: balancing.slow_start,
+            hash_balance_percent: balancing.hash_balance_percent,
         };
-        let balancer = Balancer::new(&members, settings, || fastrand::u64(..));
+        let key = |index: u32| hash_key(endpoints, places[index as usize], balancing.hash_by_hostname);
+        let balancer = Balancer::new(&members, settings, key, &mut Now { hosts: &hosts, at: now() });
         Rotation {
             built_from: Arc::downgrade(endpoints),
-            policy: cluster.lb_policy,
+            balancing: balancing.clone(),
             members,
             hosts,
             places,

@@ -7,25 +7,22 @@ use ringsail_xds::envoy::config::cluster::v3 as pb;
 use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::extensions::upstreams::http::v3 as http;
 
+use super::balancing::balancing;
 use super::context::Context;
 use super::endpoint::{Assignment, assignment};
 use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
 use super::listener::{BUFFER_BYTES_DEFAULT, plaintext};
 use super::metadata::metadata;
-use super::value::{duration, holds, percent, port, source_address, timeout, unpack};
+use super::value::{duration, holds, port, source_address, timeout, unpack};
 use crate::cluster::{
-    Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, LbPolicy, OutlierDetection,
-    RetryBudget, TcpKeepalive, UpstreamProtocol,
+    Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, OutlierDetection, RetryBudget,
+    TcpKeepalive, UpstreamProtocol,
 };
 
 /// Source: `Cluster.connect_timeout`.
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Source: `Cluster.dns_refresh_rate`.
 const DNS_REFRESH_DEFAULT: Duration = Duration::from_secs(5);
-/// Source: `CommonLbConfig.healthy_panic_threshold`.
-const PANIC_PERCENT_DEFAULT: u8 = 50;
-/// Source: `LeastRequestLbConfig.choice_count`.
-const LEAST_REQUEST_CHOICES_DEFAULT: u32 = 2;
 
 /// A cluster with the assignment it brings along, if any.
 pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Cluster, Option<Assignment>)> {
@@ -37,7 +34,6 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
     });
     let (discovery, assignment) = discovery(cx, value)?;
     let options = http_options(cx, value)?;
-    let common_lb = value.common_lb_config.clone().unwrap_or_default();
     let (breakers, breakers_high) = breakers(cx, value.circuit_breakers.as_ref());
     if value.outlier_detection.is_some() {
         // Refusing the cluster would take a service away for a policy that only trims it.
@@ -46,16 +42,8 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
     let cluster = Cluster {
         name: cx.intern(&value.name),
         alt_stat_name: cx.intern_set(&value.alt_stat_name),
-        lb_policy: lb_policy(cx, value, &discovery)?,
+        balancing: balancing(cx, value, &discovery)?,
         discovery,
-        locality_weighted: matches!(
-            common_lb.locality_config_specifier,
-            Some(pb::cluster::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(_))
-        ),
-        healthy_panic_percent: match &common_lb.healthy_panic_threshold {
-            Some(threshold) => percent(cx, "common_lb_config.healthy_panic_threshold", threshold.value)?,
-            None => PANIC_PERCENT_DEFAULT,
-        },
         breakers,
         breakers_high,
         connection: connection(cx, value, &options)?,
@@ -164,41 +152,6 @@ fn dns_settings(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<DnsSettings
         jitter: duration(cx, "dns_jitter", &value.dns_jitter).unwrap_or_default(),
         respect_ttl: value.respect_dns_ttl,
     })
-}
-
-fn lb_policy(cx: &mut Context<'_>, value: &pb::Cluster, discovery: &Discovery) -> Option<LbPolicy> {
-    use pb::cluster::{LbConfig, LbPolicy as Wire};
-    let original_dst = matches!(discovery, Discovery::OriginalDst { .. });
-    let policy = match Wire::try_from(value.lb_policy) {
-        Ok(Wire::RoundRobin) => LbPolicy::RoundRobin,
-        Ok(Wire::LeastRequest) => {
-            let choices = match &value.lb_config {
-                Some(LbConfig::LeastRequestLbConfig(config)) => config.choice_count,
-                _ => None,
-            };
-            let choices = choices.unwrap_or(LEAST_REQUEST_CHOICES_DEFAULT);
-            if choices < 2 {
-                return cx.refuse("least_request_lb_config.choice_count", "is below 2");
-            }
-            LbPolicy::LeastRequest { choices }
-        }
-        Ok(Wire::Random) => LbPolicy::Random,
-        Ok(Wire::ClusterProvided) if original_dst => LbPolicy::ClusterProvided,
-        Ok(Wire::ClusterProvided) => {
-            return cx.refuse("lb_policy", "CLUSTER_PROVIDED belongs to ORIGINAL_DST clusters");
-        }
-        Ok(Wire::RingHash | Wire::Maglev) => {
-            return cx.refuse("lb_policy", "consistent hashing (RING_HASH, MAGLEV) is not supported");
-        }
-        Ok(Wire::LoadBalancingPolicyConfig) => {
-            return cx.refuse("lb_policy", "load-balancing policy extensions are not supported");
-        }
-        Err(_) => return cx.refuse("lb_policy", "is not known"),
-    };
-    if original_dst && policy != LbPolicy::ClusterProvided {
-        return cx.refuse("lb_policy", "ORIGINAL_DST clusters need CLUSTER_PROVIDED");
-    }
-    Some(policy)
 }
 
 /// HTTP settings from the extension, or from the older fields of the cluster itself.

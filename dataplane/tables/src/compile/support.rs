@@ -8,6 +8,7 @@
 //! escapes because a generated type lacks it. [`messages`] lists everything, for the documentation and for the test
 //! that compares the rows with the schema.
 
+mod balancing;
 mod cluster;
 mod common;
 mod http;

@@ -438,3 +438,132 @@ fn every_row_of_the_table_of_fields_agrees_with_the_schema() {
         }
     }
 }
+
+fn balancing_of(more: Value) -> crate::balancing::LoadBalancing {
+    let mut compiler = Compiler::new();
+    let tables = accept(&mut compiler, [cluster("a", more), endpoints("a", &[80])]);
+    tables.cluster_named("a").unwrap().cluster.balancing.clone()
+}
+
+fn policy_extension(name: &str, mut config: Value) -> Value {
+    let kind = format!("type.googleapis.com/envoy.extensions.load_balancing_policies.{name}");
+    config.as_object_mut().unwrap().insert("@type".to_string(), kind.into());
+    json!({"policies": [{"typed_extension_config": {"name": name, "typed_config": config}}]})
+}
+
+#[test]
+fn an_lb_policy_and_its_extension_mean_the_same() {
+    let pairs = [
+        (
+            json!({"lb_policy": "RING_HASH", "ring_hash_lb_config":
+                {"minimum_ring_size": "100", "maximum_ring_size": "200", "hash_function": "MURMUR_HASH_2"}}),
+            policy_extension(
+                "ring_hash.v3.RingHash",
+                json!({"minimum_ring_size": "100",
+                "maximum_ring_size": "200", "hash_function": "MURMUR_HASH_2"}),
+            ),
+        ),
+        (
+            json!({"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": "1009"},
+                "common_lb_config": {"consistent_hashing_lb_config":
+                    {"use_hostname_for_hashing": true, "hash_balance_factor": 150}}}),
+            policy_extension(
+                "maglev.v3.Maglev",
+                json!({"table_size": "1009",
+                "consistent_hashing_lb_config":
+                    {"use_hostname_for_hashing": true, "hash_balance_factor": 150}}),
+            ),
+        ),
+        (
+            json!({"lb_policy": "LEAST_REQUEST", "least_request_lb_config":
+                {"choice_count": 3, "active_request_bias": {"default_value": 2.0, "runtime_key": "x"},
+                 "slow_start_config": {"slow_start_window": "10s", "min_weight_percent": {"value": 5.0}}}}),
+            policy_extension(
+                "least_request.v3.LeastRequest",
+                json!({"choice_count": 3,
+                "active_request_bias": {"default_value": 2.0, "runtime_key": "x"},
+                "slow_start_config": {"slow_start_window": "10s", "min_weight_percent": {"value": 5.0}}}),
+            ),
+        ),
+        (
+            json!({"lb_policy": "RANDOM", "common_lb_config": {"locality_weighted_lb_config": {}}}),
+            policy_extension(
+                "wrr_locality.v3.WrrLocality",
+                json!({
+                "endpoint_picking_policy": policy_extension("random.v3.Random", json!({}))}),
+            ),
+        ),
+        (
+            json!({"common_lb_config": {"zone_aware_lb_config": {"fail_traffic_on_panic": true}}}),
+            policy_extension(
+                "round_robin.v3.RoundRobin",
+                json!({"locality_lb_config":
+                {"zone_aware_lb_config": {"fail_traffic_on_panic": true}}}),
+            ),
+        ),
+    ];
+    for (old, new) in pairs {
+        assert_eq!(balancing_of(old), balancing_of(json!({"load_balancing_policy": new})));
+    }
+}
+
+#[test]
+fn balancing_that_cannot_be_honoured_is_refused() {
+    let slow = |config: Value| json!({"round_robin_lb_config": {"slow_start_config": config}});
+    let cases = [
+        (
+            json!({"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": "8"}}),
+            "maglev_lb_config.table_size",
+        ),
+        (
+            json!({"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": "5000077"}}),
+            "maglev_lb_config.table_size",
+        ),
+        (
+            json!({"lb_policy": "RING_HASH",
+                "ring_hash_lb_config": {"minimum_ring_size": "20", "maximum_ring_size": "10"}}),
+            "ring_hash_lb_config.minimum_ring_size",
+        ),
+        (
+            json!({"lb_policy": "RING_HASH", "ring_hash_lb_config": {"maximum_ring_size": "8388609"}}),
+            "ring_hash_lb_config.maximum_ring_size",
+        ),
+        (
+            json!({"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"choice_count": 1}}),
+            "least_request_lb_config.choice_count",
+        ),
+        (
+            json!({"lb_policy": "LEAST_REQUEST",
+                "least_request_lb_config": {"active_request_bias": {"default_value": -1.0}}}),
+            "least_request_lb_config.active_request_bias",
+        ),
+        (
+            json!({"common_lb_config": {"consistent_hashing_lb_config": {"hash_balance_factor": 99}}}),
+            "common_lb_config.consistent_hashing_lb_config.hash_balance_factor",
+        ),
+        (
+            slow(json!({"slow_start_window": "1s", "aggression": {"default_value": 0.0}})),
+            "round_robin_lb_config.slow_start_config.aggression",
+        ),
+        (
+            slow(json!({"slow_start_window": "1s", "min_weight_percent": {"value": 101.0}})),
+            "round_robin_lb_config.slow_start_config.min_weight_percent",
+        ),
+        (json!({"lb_policy": "CLUSTER_PROVIDED"}), "lb_policy"),
+        (json!({"lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}), "load_balancing_policy"),
+        (json!({"load_balancing_policy": {}}), "load_balancing_policy.policies"),
+        (
+            json!({"load_balancing_policy": policy_extension("maglev.v3.Maglev", json!({"table_size": "8"}))}),
+            "load_balancing_policy.policies[0].typed_extension_config.typed_config.table_size",
+        ),
+        (
+            json!({"load_balancing_policy":
+                policy_extension("wrr_locality.v3.WrrLocality", json!({}))}),
+            "load_balancing_policy.policies[0].typed_extension_config.typed_config.endpoint_picking_policy",
+        ),
+    ];
+    for (more, field) in cases {
+        let text = refuse(&mut Compiler::new(), cluster("a", more));
+        assert!(text.starts_with(&format!("{field}: ")), "{text}");
+    }
+}

@@ -45,6 +45,36 @@ impl Default for Spread {
 
 /// The load of each priority, first priority first.
 pub fn loads(priorities: &[HostCounts], spread: Spread) -> Vec<Load> {
+    let (mut loads, available) = distribute(priorities, spread);
+    if available < 100 && spread.panic_threshold_percent > 0 {
+        for (load, hosts) in loads.iter_mut().zip(priorities) {
+            load.panic = hosts.total == 0
+                || u64::from(hosts.healthy + hosts.degraded) * 100
+                    < u64::from(hosts.total) * u64::from(spread.panic_threshold_percent);
+        }
+        if loads.iter().all(|load| load.panic) {
+            spread_by_host_count(priorities, &mut loads);
+        }
+    }
+    loads
+}
+
+/// The load when the priorities in `avoid` take none, or `loads` when the others could not carry anything.
+/// Source: Envoy's retry priority `previous_priorities`.
+pub fn without(priorities: &[HostCounts], loads: &[Load], spread: Spread, avoid: &[u32]) -> Vec<Load> {
+    let rest = (0..).zip(priorities).map(|(priority, counts)| {
+        if avoid.contains(&priority) { HostCounts { healthy: 0, degraded: 0, ..*counts } } else { *counts }
+    });
+    let (mut others, available) = distribute(&rest.collect::<Vec<_>>(), spread);
+    if available == 0 {
+        return loads.to_vec();
+    }
+    others.iter_mut().zip(loads).for_each(|(other, load)| other.panic = load.panic);
+    others
+}
+
+/// Divides the traffic, and tells how much of it could be carried, in percent, at most 100.
+fn distribute(priorities: &[HostCounts], spread: Spread) -> (Vec<Load>, u32) {
     let availability = |hosts: u32, total: u32| {
         if total == 0 {
             return 0;
@@ -54,11 +84,9 @@ pub fn loads(priorities: &[HostCounts], spread: Spread) -> Vec<Load> {
     let healthy: Vec<u32> = priorities.iter().map(|p| availability(p.healthy, p.total)).collect();
     let degraded: Vec<u32> = priorities.iter().map(|p| availability(p.degraded, p.total)).collect();
     let available = healthy.iter().chain(&degraded).sum::<u32>().min(100);
-
-    let share = |of: u32| (of * 100).checked_div(available).unwrap_or(0);
-
     let mut loads = vec![Load::default(); priorities.len()];
     if available > 0 {
+        let share = |of: u32| of * 100 / available;
         let mut left = 100;
         for (load, available_here) in loads.iter_mut().zip(&healthy) {
             load.healthy = share(*available_here).min(left);
@@ -75,18 +103,7 @@ pub fn loads(priorities: &[HostCounts], spread: Spread) -> Vec<Load> {
             loads[first].degraded += left;
         }
     }
-
-    if available < 100 && spread.panic_threshold_percent > 0 {
-        for (load, hosts) in loads.iter_mut().zip(priorities) {
-            load.panic = hosts.total == 0
-                || u64::from(hosts.healthy + hosts.degraded) * 100
-                    < u64::from(hosts.total) * u64::from(spread.panic_threshold_percent);
-        }
-        if loads.iter().all(|load| load.panic) {
-            spread_by_host_count(priorities, &mut loads);
-        }
-    }
-    loads
+    (loads, available)
 }
 
 /// Total panic: every priority takes its share of the hosts, whatever their health.
@@ -177,6 +194,19 @@ mod tests {
         assert_eq!((loads[0].healthy, loads[0].degraded), (35, 65));
         assert_eq!(choose(&loads, 34), Some((0, false)));
         assert_eq!(choose(&loads, 35), Some((0, true)));
+    }
+
+    #[test]
+    fn an_avoided_priority_takes_nothing_while_another_can() {
+        let healthy = HostCounts { healthy: 2, degraded: 0, total: 2 };
+        let sick = HostCounts { healthy: 0, degraded: 0, total: 2 };
+        let after = |counts: &[HostCounts], avoid: &[u32]| -> Vec<u32> {
+            let all = loads(counts, Spread::default());
+            without(counts, &all, Spread::default(), avoid).iter().map(|load| load.healthy).collect()
+        };
+        assert_eq!(after(&[healthy, healthy], &[0]), [0, 100]);
+        assert_eq!(after(&[healthy, sick], &[0]), [100, 0], "nobody else is there");
+        assert_eq!(after(&[healthy, healthy], &[0, 1]), [100, 0], "all were tried");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Fields of clusters and their endpoints.
 
 use super::Rule::*;
+use super::balancing::{LB_POLICY, NO_LOCAL_CLUSTER, RUNTIME_DOUBLE};
 use super::common::{ADDRESS, LOCALITY, METADATA, PERCENT, SOCKET_ADDRESS, TRANSPORT_SOCKET};
 use super::http::{HTTP_PROTOCOL_OPTIONS, HTTP1_OPTIONS, HTTP2_OPTIONS};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
@@ -36,7 +37,7 @@ pub(super) static CLUSTER: Message = Message {
         row(20, "cleanup_interval", Ignored("hosts of ORIGINAL_DST clusters are not kept")),
         row(21, "upstream_bind_config", Message(&BIND_CONFIG)),
         row(22, "lb_subset_config", Refused("subset load balancing is not supported")),
-        row(23, "ring_hash_lb_config", Refused("consistent hashing is not supported")),
+        row(23, "ring_hash_lb_config", Message(&RING_HASH)),
         row(24, "transport_socket", Message(&TRANSPORT_SOCKET)),
         row(25, "metadata", Message(&METADATA)),
         row(26, "protocol_selection", Supported),
@@ -53,11 +54,7 @@ pub(super) static CLUSTER: Message = Message {
         row(38, "cluster_type", Refused("custom cluster types are not supported")),
         row(39, "respect_dns_ttl", Supported),
         row(40, "filters", Repeated(&CLUSTER_FILTER)),
-        row(
-            41,
-            "load_balancing_policy",
-            Refused("load-balancing policy extensions are not supported; use lb_policy"),
-        ),
+        row(41, "load_balancing_policy", Message(&LB_POLICY)),
         row(42, "lrs_server", Refused("load reporting is not supported")),
         row(43, "transport_socket_matches", Repeated(&TRANSPORT_SOCKET_MATCH)),
         row(44, "dns_failure_refresh_rate", Ignored("failed resolutions are repeated at the refresh rate")),
@@ -68,7 +65,7 @@ pub(super) static CLUSTER: Message = Message {
         row(49, "track_cluster_stats", Ignored("statistics only")),
         row(50, "preconnect_policy", Ignored("opening connections early changes no destination")),
         row(51, "connection_pool_per_downstream_connection", Refused("not supported")),
-        row(52, "maglev_lb_config", Refused("consistent hashing is not supported")),
+        row(52, "maglev_lb_config", Message(&MAGLEV)),
         row(53, "dns_resolution_config", Refused("name servers cannot be chosen")),
         row(
             54,
@@ -120,11 +117,7 @@ pub(super) static COMMON_LB: Message = Message {
     name: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
     fields: &[
         row(1, "healthy_panic_threshold", Message(&PERCENT)),
-        row(
-            2,
-            "zone_aware_lb_config",
-            Ignored("zone-aware balancing needs the proxy's own cluster, which is not configured in a mesh"),
-        ),
+        row(2, "zone_aware_lb_config", Message(&ZONE_AWARE)),
         row(3, "locality_weighted_lb_config", Message(&LOCALITY_WEIGHTED)),
         row(4, "update_merge_window", Ignored("merges updates that follow one another quickly")),
         row(
@@ -133,7 +126,7 @@ pub(super) static COMMON_LB: Message = Message {
             Ignored("no active health checks are accepted that it could wait for"),
         ),
         row(6, "close_connections_on_host_set_change", Refused("not supported")),
-        row(7, "consistent_hashing_lb_config", Refused("consistent hashing is not supported")),
+        row(7, "consistent_hashing_lb_config", Message(&CONSISTENT_HASHING)),
         row(8, "override_host_status", Ignored("host overrides come from filters that are not supported")),
     ],
 };
@@ -141,18 +134,55 @@ pub(super) static COMMON_LB: Message = Message {
 pub(super) static LOCALITY_WEIGHTED: Message =
     Message { name: "envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig", fields: &[] };
 
+pub(super) static ZONE_AWARE: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig",
+    fields: &[
+        row(1, "routing_enabled", Ignored(NO_LOCAL_CLUSTER)),
+        row(2, "min_cluster_size", Ignored(NO_LOCAL_CLUSTER)),
+        row(3, "fail_traffic_on_panic", Supported),
+    ],
+};
+
+pub(super) static CONSISTENT_HASHING: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",
+    fields: &[row(1, "use_hostname_for_hashing", Supported), row(2, "hash_balance_factor", Supported)],
+};
+
+pub(super) static SLOW_START: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.SlowStartConfig",
+    fields: &[
+        row(1, "slow_start_window", Supported),
+        row(2, "aggression", Message(&RUNTIME_DOUBLE)),
+        row(3, "min_weight_percent", Message(&PERCENT)),
+    ],
+};
+
 pub(super) static LEAST_REQUEST: Message = Message {
     name: "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig",
     fields: &[
         row(1, "choice_count", Supported),
-        row(2, "active_request_bias", Refused("not supported")),
-        row(3, "slow_start_config", Refused("slow start is not supported")),
+        row(2, "active_request_bias", Message(&RUNTIME_DOUBLE)),
+        row(3, "slow_start_config", Message(&SLOW_START)),
     ],
 };
 
 pub(super) static ROUND_ROBIN: Message = Message {
     name: "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig",
-    fields: &[row(1, "slow_start_config", Refused("slow start is not supported"))],
+    fields: &[row(1, "slow_start_config", Message(&SLOW_START))],
+};
+
+pub(super) static RING_HASH: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.RingHashLbConfig",
+    fields: &[
+        row(1, "minimum_ring_size", Supported),
+        row(3, "hash_function", Supported),
+        row(4, "maximum_ring_size", Supported),
+    ],
+};
+
+pub(super) static MAGLEV: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.MaglevLbConfig",
+    fields: &[row(1, "table_size", Supported)],
 };
 
 pub(super) static ORIGINAL_DST_LB: Message = Message {
