@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
 
 use ringsail_harness::config::{TYPE, one_route};
 use ringsail_harness::peer::Peer;
+use ringsail_harness::wait::{self, PATIENCE};
 use ringsail_harness::{binaries, client, engines, upstream};
 use serde_json::{Value, json};
 
@@ -29,7 +29,9 @@ fn a_connection_past_the_process_limit_is_closed_and_counted() {
         assert!(counter(&peer, "downstream_global_cx_overflow") >= 1, "{engine}");
 
         held.pop();
-        wait_until(|| client::get(peer.address(0), "/").is_ok_and(|answer| answer.status == 200));
+        wait::until("a place is free", || {
+            client::get(peer.address(0), "/").is_ok_and(|answer| answer.status == 200)
+        });
     }
 }
 
@@ -37,19 +39,21 @@ fn a_connection_past_the_process_limit_is_closed_and_counted() {
 fn the_circuit_breaker_refuses_what_neither_runs_nor_waits() {
     let Some(binary) = binaries::ringsail_or_notice() else { return };
     for engine in engines::available() {
-        let mut template = one_route(upstream::start().unwrap());
+        let (upstream, release) = upstream::held().unwrap();
+        let mut template = one_route(upstream);
         template["static_resources"]["clusters"][0]["circuit_breakers"] =
             json!({"thresholds": [{"max_connections": 1, "max_pending_requests": 1}]});
         let peer = Peer::start_with("ringsail", &binary, &template, &["--engine", engine]).unwrap();
-        let slow = || {
+        let held = || {
             let address = peer.address(0);
-            thread::spawn(move || client::get(address, "/slow").unwrap())
+            thread::spawn(move || client::get(address, "/").unwrap())
         };
-        let (running, waiting) = (slow(), {
-            thread::sleep(Duration::from_millis(100));
-            slow()
+        let running = held();
+        wait::until("the first request runs", || counter(&peer, "cluster.app.upstream_rq_active") == 1);
+        let waiting = held();
+        wait::until("the second request waits", || {
+            counter(&peer, "cluster.app.upstream_rq_pending_active") == 1
         });
-        thread::sleep(Duration::from_millis(100));
         let refused = client::get(peer.address(0), "/").unwrap();
         assert_eq!(refused.status, 503, "{engine}");
         assert_eq!(
@@ -57,6 +61,7 @@ fn the_circuit_breaker_refuses_what_neither_runs_nor_waits() {
             "{engine}"
         );
         assert!(refused.fields.contains(&("x-envoy-overloaded".to_string(), "true".to_string())), "{engine}");
+        drop(release);
         assert_eq!((running.join().unwrap().status, waiting.join().unwrap().status), (200, 200), "{engine}");
         assert_eq!(counter(&peer, "cluster.app.upstream_rq_pending_overflow"), 1, "{engine}");
     }
@@ -82,7 +87,7 @@ fn manager(template: &mut Value) -> &mut Value {
 /// Whether the proxy ends a new connection without a byte.
 fn is_refused(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return true };
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match stream.read(&mut [0; 1]) {
         Ok(length) => length == 0,
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
@@ -94,14 +99,4 @@ fn counter(peer: &Peer, name: &str) -> u64 {
     let stats = peer.admin("/stats").unwrap();
     let values = stats.lines().filter_map(|line| line.split_once(": "));
     values.filter(|(key, _)| key.ends_with(name)).filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    for _ in 0..100 {
-        if condition() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    panic!("never came true");
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringsail_harness::peer::Peer;
+use ringsail_harness::wait::{self, PATIENCE};
 use ringsail_harness::{binaries, client, config, engines, upstream};
 
 #[test]
@@ -26,13 +27,20 @@ fn the_engine_and_its_reason_are_on_the_admin_port() {
 fn sigterm_lets_the_running_request_finish_and_exits_with_success() {
     let Some(binary) = binaries::ringsail_or_notice() else { return };
     for engine in engines::available() {
-        let mut peer = start(&binary, &["--engine", engine, "--drain-time-s", "2"]);
+        let (upstream, release) = upstream::held().unwrap();
+        let template = config::one_route(upstream);
+        let arguments = ["--engine", engine, "--drain-time-s", "20"];
+        let mut peer = Peer::start_with("ringsail", &binary, &template, &arguments).unwrap();
         let address = peer.address(0);
-        let running = thread::spawn(move || client::get(address, "/slow"));
-        thread::sleep(Duration::from_millis(150));
+        let running = thread::spawn(move || client::get(address, "/"));
+        wait::until("the request runs", || {
+            peer.admin("/stats").unwrap().contains("cluster.app.upstream_rq_active: 1")
+        });
         peer.signal("TERM").unwrap();
+        wait::until("the listener is closed", || client::Connection::open(address).is_err());
+        drop(release);
         assert_eq!(running.join().unwrap().unwrap().status, 200, "{engine}: the running request was cut");
-        let status = peer.wait(Duration::from_secs(10)).unwrap();
+        let status = peer.wait(PATIENCE).unwrap();
         assert!(status.success(), "{engine}: {status}");
     }
 }
@@ -42,7 +50,7 @@ fn quitquitquit_ends_the_process_with_success() {
     let Some(binary) = binaries::ringsail_or_notice() else { return };
     let mut peer = start(&binary, &[]);
     assert_eq!(peer.admin_post("/quitquitquit").unwrap(), "OK\n");
-    assert!(peer.wait(Duration::from_secs(10)).unwrap().success());
+    assert!(peer.wait(PATIENCE).unwrap().success());
 }
 
 #[test]
@@ -54,7 +62,7 @@ fn a_bad_bootstrap_ends_the_process_at_once_and_names_file_and_field() {
     let started = Instant::now();
     let output = Command::new(&binary).arg("-c").arg(&path).stdin(Stdio::null()).output().unwrap();
     assert!(!output.status.success());
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < PATIENCE);
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("bad.yaml") && message.contains("listenerz"), "{message}");
 }
@@ -77,7 +85,7 @@ fn a_taken_port_is_named() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }

@@ -13,14 +13,19 @@ pub fn envoy() -> Option<PathBuf> {
     candidate.is_file().then_some(candidate)
 }
 
-/// ringsail-proxy: `RINGSAIL_BIN` if set, else the binary beside the running test's build folder.
+/// ringsail-proxy: `RINGSAIL_BIN` if set, else the binary beside the running program or its build folder.
 pub fn ringsail_proxy() -> Option<PathBuf> {
     if let Some(path) = env::var_os("RINGSAIL_BIN") {
         return Some(PathBuf::from(path)).filter(|path| path.is_file());
     }
-    let test_binary = env::current_exe().ok()?;
-    let profile_folder = test_binary.parent()?.parent()?;
-    Some(profile_folder.join("ringsail-proxy")).filter(|path| path.is_file())
+    let program = env::current_exe().ok()?;
+    // A test lies one folder deeper than the programs.
+    program
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("ringsail-proxy"))
+        .find(|path| path.is_file())
 }
 
 /// [`ringsail_proxy`], or `None` after saying on standard error that it is missing.

@@ -11,3 +11,4 @@ pub mod memory;
 pub mod peer;
 pub mod ports;
 pub mod upstream;
+pub mod wait;

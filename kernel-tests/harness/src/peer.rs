@@ -137,8 +137,8 @@ impl Peer {
     }
 
     fn admin_request(&self, method: &str, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_secs(20))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         write!(stream, "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -182,6 +182,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}: {:?}, its output:\n{}", self.name, self.process.try_wait(), self.output());
+        }
         // Both may fail only when the process has ended already, which is what is wanted.
         let _ = self.process.kill();
         let _ = self.process.wait();

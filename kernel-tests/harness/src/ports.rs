@@ -99,6 +99,6 @@ mod tests {
         let error = wait_until_listening(&[address], Duration::ZERO).unwrap_err();
         assert!(error.to_string().contains(&address.to_string()));
         let _listener = TcpListener::bind(address).unwrap();
-        wait_until_listening(&[address], Duration::from_secs(1)).unwrap();
+        wait_until_listening(&[address], Duration::from_secs(20)).unwrap();
     }
 }

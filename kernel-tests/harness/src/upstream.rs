@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +33,23 @@ pub fn echo() -> Result<SocketAddr> {
         }
     });
     Ok(address)
+}
+
+/// Starts an HTTP server that answers nothing until the returned sender is dropped, and then every request with 200.
+pub fn held() -> Result<(SocketAddr, Sender<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (release, released) = channel::<()>();
+    thread::spawn(move || {
+        let mut streams = listener.incoming().flatten();
+        let first = streams.next();
+        // Ends with an error when the sender is gone, which is the signal.
+        let _ = released.recv();
+        for stream in first.into_iter().chain(streams) {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    Ok((address, release))
 }
 
 /// A port where nothing listens.

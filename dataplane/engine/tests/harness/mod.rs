@@ -30,7 +30,7 @@ use ringsail_xds::json::Schema;
 use serde_json::{Value, json};
 
 /// How long a test waits for something that must come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The engines to test.
 pub fn engines() -> Vec<EngineChoice> {
