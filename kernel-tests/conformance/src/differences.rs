@@ -24,7 +24,67 @@ pub const DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// A scenario that ringsail does not run yet; it is neither configured nor counted unless asked for (`--pending`).
+pub struct Pending {
+    /// The scenario's id.
+    pub case: &'static str,
+    /// What is missing.
+    pub missing: &'static str,
+}
+
+const fn waits(case: &'static str, missing: &'static str) -> Pending {
+    Pending { case, missing }
+}
+
+/// Everything that is known to be missing. Whoever builds it takes the line away.
+pub const PENDING: &[Pending] = &[
+    waits("header-repeated", "matching a repeated field"),
+    waits("response-flags", "response details in header values"),
+    waits("edits-on-local-reply", "a local 400 closes the connection"),
+    waits("request-id-in-answer", "order of fields added to an answer"),
+    waits("via", "joining into the existing field"),
+    waits("internal-by-address", "control fields of internal requests"),
+    waits("alt-answer-for-timeout", "control fields of internal requests"),
+    waits("encoded-slashes-refused", "the logged path is the decoded one"),
+    waits("encoded-slashes-redirected", "the logged path is the decoded one"),
+    waits("http10-accepted", "place of the default host"),
+    waits("route-timeout", "counting a timeout as an answer"),
+    waits("grpc-timeout-capped", "counting a timeout as an answer"),
+    waits("grpc-timeout-of-request", "counting a timeout as an answer"),
+    waits("request-says-timeout", "control fields of internal requests"),
+    waits("request-says-timeout-in-time", "control fields of internal requests"),
+    waits("request-says-longer-than-route", "control fields of internal requests"),
+    waits("waits-before-retrying", "rate-limited back-off"),
+    waits("h2-refused-stream", "HTTP/2"),
+    waits("h2-refused-stream-not-on-cancel", "HTTP/2"),
+    waits("h2-reset-on-cancel", "HTTP/2"),
+    waits("h2-5xx-on-internal", "HTTP/2"),
+    waits("h2-5xx-on-503", "HTTP/2"),
+    waits("h2-without-retry-reset", "HTTP/2"),
+    waits("h2-protocol-error", "HTTP/2"),
+];
+
+/// What `case` waits for, if it does.
+pub fn pending(case: &str) -> Option<&'static str> {
+    PENDING.iter().find(|pending| pending.case == case).map(|pending| pending.missing)
+}
+
 /// The reason why `case` may differ, if it may.
 pub fn reason(case: &str) -> Option<&'static str> {
     DIFFERENCES.iter().find(|difference| difference.case == case).map(|difference| difference.reason)
+}
+
+/// The page `deploy/docs/differences.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Where ringsail-proxy differs from Envoy\n\n\
+         Everything `cargo xtask conformance` compares is the same in both proxies, but for the scenarios below. The \
+         page is generated from the list that the comparison itself uses: a scenario listed here that agrees again \
+         fails the check, and so does one that differs and is not listed.\n\n\
+         | scenario | what ringsail does and why |\n|---|---|\n",
+    );
+    for difference in DIFFERENCES {
+        page.push_str(&format!("| `{}` | {} |\n", difference.case, difference.reason));
+    }
+    page
 }

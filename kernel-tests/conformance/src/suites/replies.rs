@@ -1,82 +1,97 @@
-//! Every case through Envoy and through ringsail-proxy: same reply, same forwarded request, same end, same log line.
+//! Raw HTTP/1.1 bytes: same reply, same forwarded request, same end, same log line.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ringsail_conformance::case::{Case, Observed};
-use ringsail_conformance::differences::{self, DIFFERENCES};
+use anyhow::Result;
 use ringsail_harness::config::static_cluster;
 use ringsail_harness::peer::Peer;
-use ringsail_harness::{binaries, upstream};
+use ringsail_harness::upstream;
 use serde_json::{Value, json};
+
+use crate::case::{Case, Observed};
+use crate::differences;
+use crate::suite::{Outcome, Selection, Verdict};
+
+/// The suite's name.
+pub const NAME: &str = "replies";
 
 /// How many connections run at once: most of a case's time is waiting.
 const CONCURRENT_CASES: usize = 8;
+/// How long log lines may take to be written.
+const SETTLE: Duration = Duration::from_secs(10);
 
-#[test]
-fn replies_forwarded_requests_and_log_lines_agree_with_envoy() {
-    let Some((envoy, ringsail)) = binaries::both() else { return };
+/// The cases' ids.
+pub fn ids() -> Vec<&'static str> {
+    cases().iter().map(|case| case.id).collect()
+}
+
+/// Runs the selected cases on both proxies; `None` when nothing is selected.
+pub fn run(envoy: &Path, ringsail: &Path, selection: Selection<'_>) -> Result<Option<Outcome>> {
+    let start = Instant::now();
+    let mut cases = cases();
+    cases.retain(|case| selection.names(NAME, case.id));
+    if cases.is_empty() {
+        return Ok(None);
+    }
     let template = template();
-    let envoy = Peer::start("envoy", &envoy, &template).unwrap();
-    let ringsail = Peer::start("ringsail", &ringsail, &template).unwrap();
-    let cases = cases();
+    let envoy = Peer::start("envoy", envoy, &template)?;
+    let ringsail = Peer::start("ringsail", ringsail, &template)?;
     let (expected, found) = thread::scope(|scope| {
         let expected = scope.spawn(|| run_all(&envoy, &cases));
         let found = scope.spawn(|| run_all(&ringsail, &cases));
-        (expected.join().unwrap(), found.join().unwrap())
+        (expected.join(), found.join())
     });
-    thread::sleep(Duration::from_millis(300));
-    let (expected_logs, found_logs) = (log_by_case(&envoy), log_by_case(&ringsail));
-
-    let mut failures = Vec::new();
-    for case in &cases {
+    let panicked = |_| anyhow::anyhow!("a case panicked");
+    let (expected, found) = (expected.map_err(panicked)??, found.map_err(panicked)??);
+    let deadline = Instant::now() + SETTLE;
+    let (expected_logs, found_logs) = loop {
+        let logs = (log_by_case(&envoy), log_by_case(&ringsail));
+        let agree = |case: &Case| {
+            logs.0.get(case.id) == logs.1.get(case.id) || differences::reason(case.id).is_some()
+        };
+        if cases.iter().all(agree) || Instant::now() > deadline {
+            break logs;
+        }
+        thread::sleep(Duration::from_millis(100));
+    };
+    let verdicts = cases.iter().map(|case| {
         let agrees =
             expected[case.id] == found[case.id] && expected_logs.get(case.id) == found_logs.get(case.id);
-        match (agrees, differences::reason(case.id)) {
-            (true, None) | (false, Some(_)) => {}
-            (true, Some(reason)) => {
-                failures.push(format!("{}: agrees, yet listed as different ({reason})", case.id))
-            }
-            (false, None) => failures.push(format!(
-                "{}:\n  envoy    {:?}\n  ringsail {:?}\n  envoy log    {:?}\n  ringsail log {:?}",
-                case.id,
+        let verdict = match (agrees, differences::reason(case.id)) {
+            (true, None) => Verdict::Agrees,
+            (false, Some(_)) => Verdict::Differs,
+            (true, Some(reason)) => Verdict::Fails(format!("agrees, yet listed as different ({reason})")),
+            (false, None) => Verdict::Fails(format!(
+                "envoy    {:?}\n  ringsail {:?}\n  envoy log    {:?}\n  ringsail log {:?}",
                 expected[case.id],
                 found[case.id],
                 expected_logs.get(case.id),
                 found_logs.get(case.id)
             )),
-        }
-    }
-    println!(
-        "replies: agree {} of {}, different on purpose {}",
-        cases.len() - failures.len() - DIFFERENCES.len(),
-        cases.len(),
-        DIFFERENCES.len()
-    );
-    assert!(
-        failures.is_empty(),
-        "{} of {} cases disagree:\n{}",
-        failures.len(),
-        cases.len(),
-        failures.join("\n")
-    );
+        };
+        (case.id.to_string(), verdict)
+    });
+    let verdicts = verdicts.collect();
+    Ok(Some(Outcome { suite: NAME, verdicts, pending: Vec::new(), elapsed: start.elapsed() }))
 }
 
-fn run_all<'a>(peer: &Peer, cases: &'a [Case]) -> BTreeMap<&'a str, Observed> {
+fn run_all<'a>(peer: &Peer, cases: &'a [Case]) -> Result<BTreeMap<&'a str, Observed>> {
     let mut results = BTreeMap::new();
     for group in cases.chunks(CONCURRENT_CASES) {
         thread::scope(|scope| {
-            let running: Vec<_> = group
-                .iter()
-                .map(|case| (case.id, scope.spawn(|| case.run(peer.address(0)).unwrap())))
-                .collect();
+            let running: Vec<_> =
+                group.iter().map(|case| (case.id, scope.spawn(|| case.run(peer.address(0))))).collect();
             for (id, handle) in running {
-                results.insert(id, handle.join().unwrap());
+                let observed = handle.join().map_err(|_| anyhow::anyhow!("{id} panicked"))??;
+                results.insert(id, observed);
             }
-        });
+            anyhow::Ok(())
+        })?;
     }
-    results
+    Ok(results)
 }
 
 /// The log line of each case that named itself in `x-case`.

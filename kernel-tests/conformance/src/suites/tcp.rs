@@ -1,12 +1,21 @@
-//! TCP proxying and protocol sniffing: the same connections through Envoy and through ringsail-proxy.
+//! TCP proxying and protocol sniffing: the same connections through both proxies.
 
+use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
-use ringsail_conformance::case::{Case, End, Observed};
+use anyhow::Result;
 use ringsail_harness::config::static_cluster;
 use ringsail_harness::peer::Peer;
-use ringsail_harness::{binaries, upstream};
+use ringsail_harness::upstream;
 use serde_json::{Value, json};
+
+use crate::case::Case;
+use crate::differences;
+use crate::suite::{Outcome, Selection, Verdict};
+
+/// The suite's name.
+pub const NAME: &str = "tcp";
 
 /// Which of the template's listeners a case goes to.
 #[derive(Clone, Copy)]
@@ -19,39 +28,46 @@ enum To {
     Sniffed,
 }
 
-#[test]
-fn tcp_connections_end_as_they_do_with_envoy() {
-    let Some((envoy, ringsail)) = binaries::both() else { return };
+/// The cases' ids.
+pub fn ids() -> Vec<&'static str> {
+    cases().iter().map(|(_, case)| case.id).collect()
+}
+
+/// Runs the selected cases on both proxies; `None` when nothing is selected.
+pub fn run(envoy: &Path, ringsail: &Path, selection: Selection<'_>) -> Result<Option<Outcome>> {
+    let start = Instant::now();
+    let mut cases = cases();
+    cases.retain(|(_, case)| selection.names(NAME, case.id));
+    if cases.is_empty() {
+        return Ok(None);
+    }
     let template = template();
-    let envoy = Peer::start("envoy", &envoy, &template).unwrap();
-    let ringsail = Peer::start("ringsail", &ringsail, &template).unwrap();
-    let cases = cases();
-    let mut failures = Vec::new();
+    let envoy = Peer::start("envoy", envoy, &template)?;
+    let ringsail = Peer::start("ringsail", ringsail, &template)?;
+    let mut verdicts = Vec::new();
     thread::scope(|scope| {
         let running: Vec<_> = cases
             .iter()
             .map(|(to, case)| {
-                let observe = |peer: &Peer| case.run(peer.address(*to as usize)).unwrap();
+                let observe = |peer: &Peer| case.run(peer.address(*to as usize));
                 let (envoy, ringsail) = (&envoy, &ringsail);
                 (case.id, scope.spawn(move || observe(envoy)), scope.spawn(move || observe(ringsail)))
             })
             .collect();
         for (id, expected, found) in running {
-            let (expected, found): (Observed, Observed) = (expected.join().unwrap(), found.join().unwrap());
-            if expected != found {
-                failures.push(format!("{id}:\n  envoy    {expected:?}\n  ringsail {found:?}"));
-            }
+            let panicked = |_| anyhow::anyhow!("{id} panicked");
+            let (expected, found) = (expected.join().map_err(panicked)??, found.join().map_err(panicked)??);
+            let verdict = match (expected == found, differences::reason(id)) {
+                (true, None) => Verdict::Agrees,
+                (false, Some(_)) => Verdict::Differs,
+                (true, Some(reason)) => Verdict::Fails(format!("agrees, yet listed as different ({reason})")),
+                (false, None) => Verdict::Fails(format!("envoy    {expected:?}\n  ringsail {found:?}")),
+            };
+            verdicts.push((id.to_string(), verdict));
         }
-    });
-    println!("tcp: agree {} of {}", cases.len() - failures.len(), cases.len());
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[test]
-fn the_script_itself_tells_an_echo_from_a_reset() {
-    let address = upstream::echo().unwrap();
-    let observed = Case { half_close: true, ..Case::new("echo", "hello") }.run(address).unwrap();
-    assert_eq!(observed, Observed { reply: "hello".to_string(), end: End::Closed });
+        anyhow::Ok(())
+    })?;
+    Ok(Some(Outcome { suite: NAME, verdicts, pending: Vec::new(), elapsed: start.elapsed() }))
 }
 
 fn cases() -> Vec<(To, Case)> {
@@ -130,4 +146,17 @@ fn template() -> Value {
             "clusters": [static_cluster("echo", &[upstream::echo().unwrap()]), static_cluster("refused", &[upstream::refused().unwrap()]), static_cluster("empty", &[])]
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{End, Observed};
+
+    #[test]
+    fn the_script_itself_tells_an_echo_from_a_reset() {
+        let address = upstream::echo().unwrap();
+        let observed = Case { half_close: true, ..Case::new("echo", "hello") }.run(address).unwrap();
+        assert_eq!(observed, Observed { reply: "hello".to_string(), end: End::Closed });
+    }
 }
