@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod codegen;
+mod conformance;
 mod corpora;
 mod demo;
 mod envoy_schema;
@@ -44,6 +45,8 @@ enum Task {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// The same configuration and traffic through a stock Envoy and ringsail-proxy; prints what differs and a table
+    Conformance(conformance::Options),
     /// Measure ringsail-proxy beside Envoy and nginx; prints ratios and writes one HTML page
     Bench {
         /// What ringsail-bench takes, e.g. `http idle --rounds 3`; see `cargo xtask bench -- --help`
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { only } => test::run(&root, only.as_deref()),
         Task::Tidy => tidy::run(&root),
         Task::Corpora { name, dir } => corpora::run(&root, &name, dir.as_deref(), None),
+        Task::Conformance(options) => conformance::run(&root, &options),
         Task::Bench { arguments } => bench::run(&root, &arguments),
         Task::Codegen { check } => codegen::run(&root, check),
         Task::EnvoySchema { roots } => envoy_schema::run(&root, &roots),

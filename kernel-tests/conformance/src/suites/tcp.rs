@@ -78,7 +78,7 @@ fn cases() -> Vec<(To, Case)> {
         (To::Echo, closing("echo-after-half-close", "hello")),
         (To::Echo, closing("nothing-but-a-close", "")),
         (To::Echo, Case { half_close: true, ..Case::new("echo-300-kib", "x".repeat(300 * 1024)) }),
-        (To::Refused, raw("refused", "hello")),
+        (To::Refused, raw("tcp-refused", "hello")),
         (To::Empty, raw("no-endpoints", "hello")),
         (To::Missing, raw("unknown-cluster", "hello")),
         (To::Idle, raw("idle-timeout", "hello")),

@@ -39,7 +39,7 @@ fn internal(id: &'static str, fields: &'static str) -> Scenario {
 /// The suite.
 pub fn suite() -> Suite {
     let scenarios = vec![
-        hangs("route-timeout", json!({"timeout": "0.4s"})),
+        hangs("timeout-of-route", json!({"timeout": "0.4s"})),
         hangs("route-idle-timeout", json!({"idle_timeout": "0.4s"})),
         hangs("route-idle-before-route-timeout", json!({"timeout": "3s", "idle_timeout": "0.4s"})),
         hangs("route-max-duration", json!({"max_stream_duration": {"max_stream_duration": "0.4s"}})),
