@@ -18,7 +18,7 @@ use ringsail_telemetry::HttpCounter;
 
 use crate::serving::{ChainVersion, ServingChain, ServingListener};
 use crate::shard::Shard;
-use crate::sniff::Protocol;
+use crate::sniff::Sniffed;
 
 /// A downstream connection.
 pub struct Connection {
@@ -35,7 +35,7 @@ pub struct Connection {
     /// The original destination, where it was restored; [`Self::local`] is the same then.
     pub restored: Option<SocketAddr>,
     /// What its first bytes say.
-    pub protocol: Protocol,
+    pub sniffed: Sniffed,
     /// Its number.
     pub id: u64,
     /// When it was accepted.
@@ -59,22 +59,6 @@ impl Entered {
     }
 }
 
-/// What a filter chain is chosen by.
-pub fn facts(
-    peer: Option<SocketAddr>,
-    local: Option<SocketAddr>,
-    protocol: Protocol,
-) -> ConnectionFacts<'static> {
-    ConnectionFacts {
-        destination: local,
-        server_name: "",
-        transport_protocol: if protocol == Protocol::Tls { "tls" } else { "raw_buffer" },
-        application_protocols: protocol.application_protocols(),
-        direct_source: peer.map(|peer| peer.ip()),
-        source: peer,
-    }
-}
-
 impl Connection {
     /// The configuration of this moment, for one request. Keep it no longer than that: a change takes effect on the
     /// next request of the same connection.
@@ -92,8 +76,8 @@ impl Connection {
             return chain;
         }
         let version = self.serving.version();
-        let facts = facts(self.peer, self.local, self.protocol);
-        let Some(index) = version.listener.filter_chain_index(&facts) else { return chain };
+        let choose = |facts: &ConnectionFacts<'_>| version.listener.filter_chain_index(facts);
+        let Some(index) = self.sniffed.facts(self.peer, self.local, choose) else { return chain };
         let is_http = |terminal: &Terminal| matches!(terminal, Terminal::Http(_));
         if is_http(&version.listener.filter_chains[index].terminal)
             != is_http(&chain.version().chain().terminal)

@@ -24,6 +24,7 @@
 pub mod acceptor;
 pub mod body;
 pub mod breaker;
+pub mod client_hello;
 pub mod connection;
 pub mod control;
 pub mod date;
@@ -44,6 +45,7 @@ pub mod relay;
 mod request_id;
 pub mod retry;
 pub mod serve;
+pub mod server_first;
 pub mod serving;
 pub mod shard;
 pub mod sniff;

@@ -44,6 +44,11 @@ pub const SCRATCH_BYTES_KEPT_MAX: usize = 16 * 1024;
 /// Source: Envoy's HTTP inspector reads at most 64 KiB; a request line this long would be refused anyway.
 pub const SNIFF_BYTES_MAX: usize = RECEIVE_BYTES_MAX;
 
+/// How long a client on a port without a named protocol may be silent before its server is asked whether it speaks
+/// first. A client that begins does so with its first packet behind the handshake; what it adds to a server-first
+/// protocol is once per connection.
+pub const SERVER_FIRST_GRACE: Duration = Duration::from_millis(5);
+
 /// How often a shard looks at its idle upstream connections, and closes those that are closed or too old.
 pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -226,6 +226,7 @@ fn line(connection: &Connection, chain: &ChainVersion, trail: &Trail, length: Du
         (Text::UpstreamCluster, &trail.cluster_stat_name),
         (Text::UpstreamClusterRaw, &trail.cluster_name),
         (Text::RouteName, &trail.route_name),
+        (Text::RequestedServerName, connection.sniffed.server_name()),
         (Text::FilterChainName, &chain.chain().name),
     ] {
         record.set(text, value.as_bytes());

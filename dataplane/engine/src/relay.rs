@@ -5,16 +5,18 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ringsail_runtime::net::Stream;
+use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, sleep_until};
 use ringsail_runtime::{Either, race};
-use ringsail_tables::ClusterSlot;
 use ringsail_tables::cluster::Discovery;
+use ringsail_tables::{ClusterSlot, Tables};
 use ringsail_telemetry::{ClusterCounter, ResponseFlag, TcpCounter};
 
 use crate::connection::Connection;
@@ -26,12 +28,36 @@ use crate::shard::Shard;
 use crate::trail::Trail;
 use crate::upstream::{self, HostKey, Wish};
 
-/// Relays a connection to its end. `inflow` holds bytes that were looked at to choose the chain.
-pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow) {
+/// An upstream that was connected before the filter chain was known.
+pub struct Early {
+    /// The connection.
+    pub upstream: Rc<upstream::Connection>,
+    /// What it said.
+    pub greeting: Inflow,
+    cluster: ClusterSlot,
+    trail: Trail,
+}
+
+/// Connects to an endpoint of a cluster for a client that has not spoken yet. One attempt: the relay makes its own if
+/// it comes to that, and reports what goes wrong then.
+pub async fn connect_early(
+    shard: &Rc<Shard>,
+    cluster: ClusterSlot,
+    restored: Option<SocketAddr>,
+) -> Option<Early> {
+    let mut trail = Trail::default();
+    let target = Target { cluster, restored, attempts_max: 1 };
+    let upstream = connect(shard, || shard.current_tables(), target, &mut trail).await.ok()?;
+    Some(Early { upstream: Rc::new(upstream), greeting: Inflow::default(), cluster, trail })
+}
+
+/// Relays a connection to its end. `inflow` holds bytes that were looked at to choose the chain, `early` the upstream
+/// that was connected meanwhile.
+pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow, early: Option<Early>) {
     let mut trail = Trail::default();
     trail.restart(shard.wall_clock());
     let counts = Counts::default();
-    let serving = serve(&shard, &connection, inflow, &mut trail, &counts);
+    let serving = serve(&shard, &connection, inflow, early, &mut trail, &counts);
     let fate = connection.until_drained(&shard, serving).await;
     if let ChainStats::Tcp(stats) = &connection.enter(&shard).chain.stats {
         stats.add(TcpCounter::DownstreamCxRxBytesTotal, counts.up.get());
@@ -103,6 +129,7 @@ async fn serve(
     shard: &Rc<Shard>,
     connection: &Connection,
     inflow: Inflow,
+    early: Option<Early>,
     trail: &mut Trail,
     counts: &Counts,
 ) -> Fate {
@@ -125,13 +152,28 @@ async fn serve(
         }
     };
     let relayed = async {
-        let upstream = match connect(shard, connection, settings, trail).await {
-            Ok(upstream) => upstream,
-            Err(fate) => return fate,
+        // One for another cluster was connected by a version of the configuration that is gone.
+        let (upstream, greeting) = match early.filter(|early| early.cluster == settings.cluster) {
+            Some(early) => {
+                trail.adopt_upstream(early.trail);
+                (early.upstream, early.greeting)
+            }
+            None => {
+                let target = Target {
+                    cluster: settings.cluster,
+                    restored: connection.restored,
+                    attempts_max: settings.connect_attempts_max,
+                };
+                match connect(shard, || connection.enter(shard).tables, target, trail).await {
+                    Ok(upstream) => (Rc::new(upstream), Inflow::default()),
+                    Err(fate) => return fate,
+                }
+            }
         };
         counts.last_activity.set(now());
         let idle = idle(&counts.last_activity, settings.idle_timeout);
-        match race(both_ways(&connection.stream, inflow, &upstream.stream, counts), idle).await {
+        match race(both_ways((&connection.stream, inflow), (&upstream.stream, greeting), counts), idle).await
+        {
             Either::Left(fate) => fate,
             Either::Right(()) => Fate::Idle,
         }
@@ -149,23 +191,32 @@ async fn serve(
     fate
 }
 
+/// Where to connect.
+#[derive(Clone, Copy)]
+struct Target {
+    cluster: ClusterSlot,
+    /// Where the client wanted to go, for clusters that forward there.
+    restored: Option<SocketAddr>,
+    attempts_max: u32,
+}
+
 /// Connects to an endpoint of the cluster; other endpoints are tried as often as the proxy may.
 async fn connect(
     shard: &Rc<Shard>,
-    connection: &Connection,
-    settings: Settings,
+    tables: impl Fn() -> Current<Tables>,
+    Target { cluster, restored, attempts_max }: Target,
     trail: &mut Trail,
 ) -> Result<upstream::Connection, Fate> {
     let mut tried: Vec<HostKey> = Vec::new();
     loop {
         let (state, choice, lease, options) = {
-            let tables = connection.enter(shard).tables;
-            let cluster = tables.cluster_in(settings.cluster).ok_or(Fate::NoCluster)?;
+            let tables = tables();
+            let cluster = tables.cluster_in(cluster).ok_or(Fate::NoCluster)?;
             let state = shard.cluster(&cluster);
             trail.cluster_stat_name.clear();
             trail.cluster_stat_name.push_str(cluster.cluster.stat_name());
             let destination = match &cluster.cluster.discovery {
-                Discovery::OriginalDst { port_override, .. } => connection.restored.map(|mut destination| {
+                Discovery::OriginalDst { port_override, .. } => restored.map(|mut destination| {
                     destination.set_port(port_override.unwrap_or(destination.port()));
                     destination
                 }),
@@ -201,7 +252,7 @@ async fn connect(
                     trail.transport_failure = error.transport_failure_reason();
                 }
                 tried.push(choice.host.key);
-                if trail.attempts >= settings.connect_attempts_max.max(1) {
+                if trail.attempts >= attempts_max.max(1) {
                     state.stats.add(ClusterCounter::UpstreamCxConnectAttemptsExceeded, 1);
                     // Compat: the order Envoy logs for TCP, also after a single attempt.
                     trail.flag(ResponseFlag::UpstreamConnectionFailure);
@@ -228,11 +279,15 @@ async fn idle(last_activity: &Cell<Instant>, limit: Option<Duration>) {
     }
 }
 
-/// Copies both directions until each has ended, or either socket is reset.
-async fn both_ways(downstream: &Stream, inflow: Inflow, upstream: &Stream, counts: &Counts) -> Fate {
+/// Copies both directions until each has ended, or either socket is reset. Each side comes with what it has said.
+async fn both_ways(
+    (downstream, inflow): (&Stream, Inflow),
+    (upstream, greeting): (&Stream, Inflow),
+    counts: &Counts,
+) -> Fate {
     let activity = &counts.last_activity;
     let mut up = pin!(copy(downstream, inflow, upstream, &counts.up, activity));
-    let mut down = pin!(copy(upstream, Inflow::default(), downstream, &counts.down, activity));
+    let mut down = pin!(copy(upstream, greeting, downstream, &counts.down, activity));
     let (mut up_ended, mut down_ended) = (false, false);
     poll_fn(|cx| {
         if !up_ended && let Poll::Ready(result) = up.as_mut().poll(cx) {

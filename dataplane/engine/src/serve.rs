@@ -6,25 +6,29 @@ use std::rc::Rc;
 
 use ringsail_runtime::net::{Address, Stream};
 use ringsail_runtime::time::now;
+use ringsail_runtime::{Either, race};
+use ringsail_tables::filter_chain::ConnectionFacts;
 use ringsail_tables::listener::{Listener, ListenerFilterKind};
 use ringsail_telemetry::{
     HttpCounter, HttpGauge, ListenerCounter, ListenerGauge, ListenerStats, TcpCounter, TcpGauge,
 };
 
 use crate::breaker::Permit;
-use crate::connection::{Connection, facts};
+use crate::connection::Connection;
 use crate::downstream::h1;
 use crate::inflow::Inflow;
+use crate::relay::{self, Early};
 use crate::serving::{ChainStats, ServingListener};
 use crate::shard::Shard;
 use crate::sniff::{self, Protocol, Sniffed};
-use crate::{record, relay};
+use crate::{record, server_first};
 
 /// Serves one accepted connection to its end; `permit` is its place among the shard's.
 pub async fn connection(shard: Rc<Shard>, accepted_by: Rc<ServingListener>, stream: Stream, permit: Permit) {
     let counted = Counted::begin(&accepted_by, permit);
     // Boxed, as is all that an idle HTTP connection is past or not yet in: a task is as large as its largest step.
-    let Some((connection, inflow)) = Box::pin(establish(&shard, accepted_by, stream)).await else { return };
+    let Some(established) = Box::pin(establish(&shard, accepted_by, stream)).await else { return };
+    let Established { connection, inflow, early } = established;
     let (stats, is_http) = {
         // A long connection must not keep the version it began with.
         let chain = connection.enter(&shard).chain;
@@ -34,8 +38,17 @@ pub async fn connection(shard: Rc<Shard>, accepted_by: Rc<ServingListener>, stre
     if is_http {
         h1::serve(shard, connection, inflow).await;
     } else {
-        Box::pin(relay::relay(shard, connection, inflow)).await;
+        Box::pin(relay::relay(shard, connection, inflow, early)).await;
     }
+}
+
+/// A connection on its way to its filter chain.
+struct Established {
+    connection: Rc<Connection>,
+    /// Bytes that were looked at.
+    inflow: Inflow,
+    /// The upstream that was asked whether it speaks first.
+    early: Option<Early>,
 }
 
 /// Finds out what a connection is and who serves it. `None` when nobody does: it is closed then.
@@ -43,7 +56,7 @@ async fn establish(
     shard: &Rc<Shard>,
     accepted_by: Rc<ServingListener>,
     stream: Stream,
-) -> Option<(Rc<Connection>, Inflow)> {
+) -> Option<Established> {
     let peer = inet(stream.peer_addr());
     let own = inet(stream.local_addr());
     let restored = original_destination(&accepted_by.version().listener, &stream);
@@ -51,12 +64,24 @@ async fn establish(
     let local = restored.or(own);
 
     let mut inflow = Inflow::default();
+    let early = RefCell::new(None);
     let before = serving.version();
     let sniffed = match sniffing(&before.listener, local) {
-        None => Sniffed { protocol: Protocol::NotLooked, timed_out: false },
+        None => Sniffed::as_is(Protocol::NotLooked),
         Some(inspectors) => {
             let limit = before.listener.listener_filters_timeout;
-            sniff::sniff(&stream, &mut inflow, inspectors, limit).await.ok()?
+            let candidate = server_first::candidate(&before.listener, peer, local);
+            let sniffing = sniff::sniff(&stream, &mut inflow, inspectors, limit);
+            match candidate {
+                None => sniffing.await.ok()?,
+                Some(cluster) => {
+                    let watching = server_first::watch(shard, cluster, restored, &early);
+                    match race(sniffing, watching).await {
+                        Either::Left(sniffed) => sniffed.ok()?,
+                        Either::Right(()) => Sniffed::as_is(Protocol::Unknown),
+                    }
+                }
+            }
         }
     };
     if sniffed.timed_out {
@@ -69,7 +94,8 @@ async fn establish(
     // Sniffing may have taken a while.
     drop(shard.current_tables());
     let version = serving.version();
-    let Some(index) = version.listener.filter_chain_index(&facts(peer, local, sniffed.protocol)) else {
+    let choose = |facts: &ConnectionFacts<'_>| version.listener.filter_chain_index(facts);
+    let Some(index) = sniffed.facts(peer, local, choose) else {
         version.stats.add(ListenerCounter::NoFilterChainMatch, 1);
         record::no_filter_chain(shard, &version, peer, local);
         stream.reset();
@@ -82,12 +108,12 @@ async fn establish(
         peer,
         local,
         restored,
-        protocol: sniffed.protocol,
+        sniffed,
         id: shard.next_connection_id(),
         opened: now(),
         requests: Cell::new(0),
     };
-    Some((Rc::new(connection), inflow))
+    Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner() })
 }
 
 fn inet(address: std::io::Result<Address>) -> Option<SocketAddr> {

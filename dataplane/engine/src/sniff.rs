@@ -5,11 +5,14 @@
 //! that still can is waited for.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringsail_runtime::net::Stream;
 use ringsail_runtime::time::timeout;
+use ringsail_tables::filter_chain::ConnectionFacts;
 
+use crate::client_hello::{self, ClientHello, Parsed};
 use crate::inflow::Inflow;
 use crate::limits::SNIFF_BYTES_MAX;
 
@@ -39,25 +42,55 @@ pub enum Protocol {
     Unknown,
 }
 
-impl Protocol {
-    /// The names filter chains match on.
-    pub fn application_protocols(self) -> &'static [&'static str] {
-        match self {
-            Protocol::Http10 => &["http/1.0"],
-            Protocol::Http11 => &["http/1.1"],
-            Protocol::Http2 => &["h2c"],
-            Protocol::NotLooked | Protocol::Tls | Protocol::Unknown => &[],
-        }
-    }
-}
-
 /// The result of looking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sniffed {
     /// What it is.
     pub protocol: Protocol,
+    /// What a TLS client asks for.
+    pub hello: Option<Box<ClientHello>>,
     /// The time ran out before that was clear.
     pub timed_out: bool,
+}
+
+impl Sniffed {
+    /// The outcome without looking, or without an end of it.
+    pub fn as_is(protocol: Protocol) -> Sniffed {
+        Sniffed { protocol, hello: None, timed_out: false }
+    }
+
+    /// The server name a TLS client asked for, lower case; empty when none is known.
+    pub fn server_name(&self) -> &str {
+        self.hello.as_ref().map_or("", |hello| &hello.server_name)
+    }
+
+    /// What a filter chain is chosen by, for a connection between these addresses.
+    pub fn facts<R>(
+        &self,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+        choose: impl FnOnce(&ConnectionFacts<'_>) -> R,
+    ) -> R {
+        let offered: Vec<&str>;
+        let application_protocols = match (self.protocol, &self.hello) {
+            (Protocol::Http10, _) => &["http/1.0"][..],
+            (Protocol::Http11, _) => &["http/1.1"],
+            (Protocol::Http2, _) => &["h2c"],
+            (Protocol::Tls, Some(hello)) => {
+                offered = hello.application_protocols.iter().map(String::as_str).collect();
+                &offered
+            }
+            (Protocol::Tls, None) | (Protocol::NotLooked | Protocol::Unknown, _) => &[],
+        };
+        choose(&ConnectionFacts {
+            destination: local,
+            server_name: self.server_name(),
+            transport_protocol: if self.protocol == Protocol::Tls { "tls" } else { "raw_buffer" },
+            application_protocols,
+            direct_source: peer.map(|peer| peer.ip()),
+            source: peer,
+        })
+    }
 }
 
 /// Looks at the first bytes; they stay in `inflow`. The error means that the connection is gone.
@@ -68,29 +101,40 @@ pub async fn sniff(
     limit: Option<Duration>,
 ) -> io::Result<Sniffed> {
     let looking = look(stream, inflow, inspectors);
-    let result = match limit {
+    match limit {
         Some(limit) => match timeout(limit, looking).await {
-            Ok(result) => result?,
-            Err(_) => return Ok(Sniffed { protocol: Protocol::Unknown, timed_out: true }),
+            Ok(result) => result,
+            Err(_) => Ok(Sniffed { timed_out: true, ..Sniffed::as_is(Protocol::Unknown) }),
         },
-        None => looking.await?,
-    };
-    Ok(Sniffed { protocol: result, timed_out: false })
+        None => looking.await,
+    }
 }
 
-async fn look(stream: &Stream, inflow: &mut Inflow, inspectors: Inspectors) -> io::Result<Protocol> {
+async fn look(stream: &Stream, inflow: &mut Inflow, inspectors: Inspectors) -> io::Result<Sniffed> {
     loop {
         if !inflow.extend(stream).await? {
-            // The client sends no more: what is here has to do.
-            return if inflow.is_empty() {
+            // The client sends no more: what is here has to do. A part of a client hello does not.
+            let is_hello = recognize(inflow.bytes(), inspectors) == Some(Protocol::Tls);
+            return if inflow.is_empty() || is_hello {
                 Err(io::ErrorKind::UnexpectedEof.into())
             } else {
-                Ok(Protocol::Unknown)
+                Ok(Sniffed::as_is(Protocol::Unknown))
             };
         }
+        let full = inflow.bytes().len() >= SNIFF_BYTES_MAX;
         match recognize(inflow.bytes(), inspectors) {
-            Some(protocol) => return Ok(protocol),
-            None if inflow.bytes().len() >= SNIFF_BYTES_MAX => return Ok(Protocol::Unknown),
+            Some(Protocol::Tls) => match client_hello::parse(inflow.bytes()) {
+                Parsed::Complete(hello) => {
+                    return Ok(Sniffed { hello: Some(Box::new(hello)), ..Sniffed::as_is(Protocol::Tls) });
+                }
+                // Compat: Envoy closes a connection whose client hello is too large, and takes bytes that only look
+                // like one for plain ones.
+                Parsed::Incomplete if full => return Err(io::ErrorKind::InvalidData.into()),
+                Parsed::Incomplete => {}
+                Parsed::Invalid => return Ok(Sniffed::as_is(Protocol::Unknown)),
+            },
+            Some(protocol) => return Ok(Sniffed::as_is(protocol)),
+            None if full => return Ok(Sniffed::as_is(Protocol::Unknown)),
             None => {}
         }
     }

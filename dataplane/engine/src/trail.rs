@@ -86,6 +86,14 @@ impl Trail {
         self.cluster_stat_name.push_str(cluster.stat_name());
     }
 
+    /// An upstream was reached before it was clear for whom.
+    pub fn adopt_upstream(&mut self, reached: Trail) {
+        self.cluster_stat_name = reached.cluster_stat_name;
+        self.upstream_host = reached.upstream_host;
+        self.upstream_local = reached.upstream_local;
+        self.attempts = reached.attempts;
+    }
+
     /// A relay is meant for this cluster, whether it exists or not.
     pub fn set_cluster_name(&mut self, name: &str) {
         self.cluster_name.push_str(name);

@@ -37,6 +37,9 @@ pub struct Listener {
     pub listener_filters_timeout: Option<Duration>,
     /// Whether a connection goes on when the bound passes, instead of being closed.
     pub continue_on_listener_filters_timeout: bool,
+    /// Whether servers may speak first while the protocol is being detected. An extension of ours: `server_first` in name
+    /// space `ringsail` of the listener's metadata; true unless it is false there.
+    pub server_first: bool,
     /// Bytes buffered per connection before reading stops. Default 1 MiB.
     pub buffer_bytes_max: u32,
     /// Length of the accept queue.
@@ -75,7 +78,7 @@ pub struct ListenerFilter {
 pub enum ListenerFilterKind {
     /// Take the original destination for the local address.
     OriginalDst,
-    /// Detect TLS, read server name and ALPN. Without TLS sessions it recognises, but nothing can terminate.
+    /// Detect TLS, read server name and ALPN.
     TlsInspector,
     /// Detect HTTP and its version.
     HttpInspector,

@@ -37,6 +37,14 @@ pub struct TcpCluster {
 }
 
 impl TcpProxy {
+    /// The cluster, when there is only one.
+    pub fn only_cluster(&self) -> Option<ClusterSlot> {
+        match &*self.clusters {
+            [only] => Some(only.slot),
+            _ => None,
+        }
+    }
+
     /// The cluster `random % total_weight` falls on.
     pub fn pick(&self, random: u64) -> &TcpCluster {
         let mut point = random % u64::from(self.total_weight);

@@ -10,5 +10,6 @@ pub mod engines;
 pub mod memory;
 pub mod peer;
 pub mod ports;
+pub mod sniffing;
 pub mod upstream;
 pub mod wait;

@@ -28,6 +28,8 @@ use crate::tcp_proxy::{TcpCluster, TcpProxy};
 const LISTENER_FILTERS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 /// Source: `Listener.per_connection_buffer_limit_bytes`.
 pub(super) const BUFFER_BYTES_DEFAULT: u32 = 1024 * 1024;
+/// Name space of our own settings in the metadata of a listener.
+const OWN_METADATA: &str = "ringsail";
 /// Source: `TcpProxy.idle_timeout`.
 const TCP_IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 
@@ -86,6 +88,7 @@ pub(super) fn listener(cx: &mut Context<'_>, id: ListenerId, value: &pb::Listene
             Some(LISTENER_FILTERS_TIMEOUT_DEFAULT),
         ),
         continue_on_listener_filters_timeout: value.continue_on_listener_filters_timeout,
+        server_first: server_first(cx, value.metadata.as_ref())?,
         buffer_bytes_max: value.per_connection_buffer_limit_bytes.unwrap_or(BUFFER_BYTES_DEFAULT),
         backlog: value.tcp_backlog_size,
         access_logs: access_logs(cx, &value.access_log),
@@ -93,6 +96,17 @@ pub(super) fn listener(cx: &mut Context<'_>, id: ListenerId, value: &pb::Listene
         filter_chains: chains.into(),
         matcher,
     })
+}
+
+/// Whether servers may speak first: `server_first` in the listener's metadata.
+fn server_first(cx: &mut Context<'_>, metadata: Option<&core::Metadata>) -> Option<bool> {
+    use prost_types::value::Kind;
+    let own = metadata.and_then(|metadata| metadata.filter_metadata.get(OWN_METADATA));
+    match own.and_then(|own| own.fields.get("server_first")).map(|value| &value.kind) {
+        None => Some(true),
+        Some(Some(Kind::BoolValue(value))) => Some(*value),
+        Some(_) => cx.refuse("metadata.filter_metadata[ringsail].server_first", "is neither true nor false"),
+    }
 }
 
 fn addresses(cx: &mut Context<'_>, value: &pb::Listener) -> Option<Box<[Address]>> {
