@@ -254,6 +254,7 @@ impl<'a> Exchange<'a> {
                         cors::Verdict::NotConcerned => {}
                     }
                 }
+                HttpFilter::PeerMetadata(_) => {}
                 HttpFilter::Router(router) => suppress_envoy_headers = router.suppress_envoy_headers,
             }
         }

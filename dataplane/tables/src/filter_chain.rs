@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::address::Cidr;
 use crate::hcm::HttpConnectionManager;
+use crate::istio::IstioStats;
 use crate::metadata::Metadata;
 use crate::strings::Str;
 use crate::tcp_proxy::TcpProxy;
@@ -27,6 +28,9 @@ pub struct FilterChain {
     pub key: ChainKey,
     /// Its terminal network filter.
     pub terminal: Terminal,
+    /// Istio's metrics of connections (`istio.stats` as a network filter); those of requests are the connection
+    /// manager's.
+    pub stats: Option<Arc<IstioStats>>,
     /// Bound of the transport handshake.
     pub transport_connect_timeout: Option<Duration>,
     /// Metadata.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::access_log::AccessLog;
 use crate::address::Cidr;
 use crate::ids::RouteConfigId;
+use crate::istio::{IstioStats, PeerMetadata};
 use crate::policy::Fault;
 use crate::route::Upgrade;
 use crate::strings::Str;
@@ -23,6 +24,8 @@ pub struct HttpConnectionManager {
     pub routes: RouteConfigId,
     /// Filters in order; the last one is the router.
     pub filters: Box<[HttpFilter]>,
+    /// Istio's metrics (`istio.stats`); `None` when none are produced.
+    pub stats: Option<Arc<IstioStats>>,
     /// Value of the `server` header. Default `envoy`.
     pub server_name: Str,
     /// What happens to the upstream's `server` header.
@@ -198,6 +201,8 @@ pub enum HttpFilter {
     Fault(Option<Arc<Fault>>),
     /// `envoy.filters.http.cors`; its settings are on routes.
     Cors,
+    /// `istio.metadata_exchange`.
+    PeerMetadata(Arc<PeerMetadata>),
     /// `envoy.filters.http.router`; the last one.
     Router(Router),
 }

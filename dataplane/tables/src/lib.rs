@@ -22,6 +22,7 @@
 pub mod access_log;
 pub mod address;
 pub mod balancing;
+pub mod cel;
 pub mod cluster;
 pub mod compile;
 pub mod diagnostic;
@@ -31,6 +32,7 @@ pub mod fraction;
 pub mod hcm;
 pub mod header_ops;
 pub mod ids;
+pub mod istio;
 pub mod limits;
 pub mod listener;
 pub mod metadata;

@@ -42,3 +42,18 @@ pub const RING_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 /// Most entries of a Maglev table. Source: the bound of `MaglevLbConfig.table_size`.
 pub const MAGLEV_TABLE_MAX: u64 = 5_000_011;
+
+/// Longest CEL expression, in bytes. Those of Istio's documentation have less than 200.
+pub const CEL_BYTES_MAX: usize = 4096;
+
+/// Deepest nesting of a CEL expression, and the longest row of operators, members or signs in it: evaluation recurses.
+pub const CEL_DEPTH_MAX: u32 = 32;
+
+/// Metric overrides of one `istio.stats` filter. There are ten metrics, and one entry for all of them.
+pub const METRIC_OVERRIDES_MAX: usize = 64;
+
+/// Labels that overrides may add to one metric. Every one multiplies the number of series.
+pub const ADDED_LABELS_MAX: usize = 32;
+
+/// Longest interval of `istio.stats` timers. Source: a day is longer than any connection it would report on.
+pub const REPORT_INTERVAL_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 3600);

@@ -92,6 +92,27 @@ impl Schema {
         message.transcode_to().map_err(|error| JsonError::at_root(error.to_string()))
     }
 
+    /// The message that an extension written as JSON stands for: `Ok(None)` when `any` is no typed struct, or one of a
+    /// type outside the subset.
+    ///
+    /// # Errors
+    /// As [`Schema::from_json`], and when the typed struct itself is malformed.
+    pub fn from_typed_struct(&self, any: &Any) -> Result<Option<Any>, JsonError> {
+        if !is_typed_struct(&any.type_url) {
+            return Ok(None);
+        }
+        // Both names have the same two fields.
+        let inner = crate::xds::r#type::v3::TypedStruct::decode(any.value.as_slice())
+            .map_err(|error| JsonError::at_root(error.to_string()))?;
+        let Some(descriptor) = self.pool.get_message_by_name(crate::type_url::message_name(&inner.type_url))
+        else {
+            return Ok(None);
+        };
+        let value = struct_from_proto(&inner.value.unwrap_or_default());
+        let message = parse::root(&self.pool, &descriptor, &value)?;
+        Ok(Some(Any { type_url: inner.type_url, value: message.encode_to_vec() }))
+    }
+
     /// A packed message from JSON with an `@type`. A type outside the subset is kept as `xds.type.v3.TypedStruct`,
     /// which is how xDS carries an extension as JSON under its type's name, or as opaque bytes if that is what
     /// [`Schema::any_to_json`] printed.
@@ -101,6 +122,12 @@ impl Schema {
     pub fn any_from_json(&self, value: &Value) -> Result<Any, JsonError> {
         parse::root_any(&self.pool, value)
     }
+}
+
+/// Whether a type URL is one of the two names for an extension written as JSON.
+pub fn is_typed_struct(type_url: &str) -> bool {
+    use crate::type_url::{TYPED_STRUCT, UDPA_TYPED_STRUCT, message_name};
+    [TYPED_STRUCT, UDPA_TYPED_STRUCT].into_iter().any(|known| message_name(known) == message_name(type_url))
 }
 
 /// A `google.protobuf.Value` as the JSON value it stands for.

@@ -7,17 +7,21 @@ use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::extensions::filters::http;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use ringsail_xds::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
+use ringsail_xds::io::istio::http::peer_metadata::Config;
+use ringsail_xds::stats::PluginConfig;
 
 use super::access_log::access_logs;
 use super::context::Context;
+use super::istio;
 use super::policy::fault_settings;
 use super::route::route_config;
-use super::value::{cidr, duration, holds, timeout, unpack};
+use super::value::{cidr, duration, holds, plain, timeout, unpack};
 use crate::hcm::{
     Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter, PathNormalization, Router,
     ServerHeader, StripPort, UnderscoreHeaders,
 };
 use crate::ids::RouteConfigId;
+use crate::istio::IstioStats;
 use crate::route::Upgrade;
 
 /// Source: `HttpProtocolOptions.idle_timeout`.
@@ -58,6 +62,7 @@ pub(super) fn connection_manager(
         }),
         None => (Box::default(), false),
     };
+    let (filters, stats) = http_filters(cx, &value.http_filters)?;
     let path = "common_http_protocol_options";
     let (idle_timeout, connection_duration_max, stream_duration_max, underscores) = cx.at(path, |cx| {
         (
@@ -71,7 +76,8 @@ pub(super) fn connection_manager(
         stat_prefix: cx.intern(&value.stat_prefix),
         codec: codec(cx, value.codec_type)?,
         routes: routes(cx, value, inline_key)?,
-        filters: http_filters(cx, &value.http_filters)?,
+        filters,
+        stats,
         server_name: cx.intern(if value.server_name.is_empty() { "envoy" } else { &value.server_name }),
         server_header: server_header(cx, value.server_header_transformation)?,
         via: cx.intern(&value.via),
@@ -158,15 +164,20 @@ fn routes(
     }
 }
 
+/// The filters of a connection manager: those that run, and the one that observes.
+type Filters = (Box<[HttpFilter]>, Option<Arc<IstioStats>>);
+
 /// The filters that run. The types that are left out here are those the table of fields ignores.
-fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Box<[HttpFilter]>> {
+fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters> {
     use pb::http_filter::ConfigType;
     let mut filters = Vec::new();
+    let mut stats = None;
     for (index, filter) in list.iter().enumerate() {
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
             return cx.refuse(&format!("http_filters[{index}].typed_config"), "is not set");
         };
         let mark = cx.report.enter(format_args!("http_filters[{index}].typed_config"));
+        let any = &*plain(any);
         if holds::<http::router::v3::Router>(any) {
             if let Some(router) = unpack::<http::router::v3::Router>(cx, any) {
                 filters.push(HttpFilter::Router(Router {
@@ -183,13 +194,18 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Box<[Ht
             }
         } else if holds::<http::cors::v3::Cors>(any) {
             filters.push(HttpFilter::Cors);
+        } else if holds::<Config>(any) {
+            let settings = unpack(cx, any).and_then(|value| istio::peer_metadata(cx, &value));
+            filters.extend(settings.map(HttpFilter::PeerMetadata));
+        } else if holds::<PluginConfig>(any) {
+            stats = unpack(cx, any).and_then(|value| istio::stats(cx, &value));
         }
         cx.report.leave(mark);
     }
     if !matches!(filters.last(), Some(HttpFilter::Router(_))) {
         return cx.refuse("http_filters", "the last filter must be the router");
     }
-    Some(filters.into())
+    Some((filters.into(), stats))
 }
 
 fn codec(cx: &mut Context<'_>, value: i32) -> Option<Codec> {

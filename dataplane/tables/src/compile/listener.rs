@@ -9,16 +9,19 @@ use ringsail_xds::envoy::extensions::filters::listener as inspectors;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use ringsail_xds::prost::Message as _;
+use ringsail_xds::stats::PluginConfig;
 
 use super::access_log::access_logs;
 use super::context::Context;
 use super::fingerprint::Fingerprint;
 use super::hcm::connection_manager;
+use super::istio;
 use super::metadata::metadata;
-use super::value::{address, cidr, duration, holds, port, timeout, unpack};
+use super::value::{address, cidr, duration, holds, plain, port, timeout, unpack};
 use crate::address::{Address, Cidr};
 use crate::filter_chain::{ChainKey, FilterChain, FilterChainMatcher, Rule, SourceType, Terminal};
 use crate::ids::ListenerId;
+use crate::istio::IstioStats;
 use crate::limits::{FILTER_CHAIN_RULES_MAX, NESTING_MAX};
 use crate::listener::{Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate};
 use crate::strings::Str;
@@ -180,6 +183,7 @@ fn filter_chain(
         name: cx.intern(&value.name),
         key: chain_key(value, is_default, &terminal),
         terminal,
+        stats: istio_stats(cx, &value.filters),
         transport_connect_timeout: duration(
             cx,
             "transport_socket_connect_timeout",
@@ -241,6 +245,21 @@ fn terminal(cx: &mut Context<'_>, filters: &[pb::Filter], inline_key: &str) -> O
         Some(terminal) => Some(terminal),
         None => cx.refuse("filters", "end in neither an HTTP connection manager nor a TCP proxy"),
     }
+}
+
+/// Istio's metrics of connections; the table of fields has judged the message.
+fn istio_stats(cx: &mut Context<'_>, filters: &[pb::Filter]) -> Option<Arc<IstioStats>> {
+    filters.iter().enumerate().find_map(|(index, filter)| {
+        let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else { return None };
+        let any = plain(any);
+        if !holds::<PluginConfig>(&any) {
+            return None;
+        }
+        let mark = cx.report.enter(format_args!("filters[{index}].typed_config"));
+        let stats = unpack(cx, &any).and_then(|value| istio::stats(cx, &value));
+        cx.report.leave(mark);
+        stats
+    })
 }
 
 fn tcp_proxy(cx: &mut Context<'_>, value: &tcp::TcpProxy) -> Option<TcpProxy> {

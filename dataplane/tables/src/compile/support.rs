@@ -12,6 +12,7 @@ mod balancing;
 mod cluster;
 mod common;
 mod http;
+mod istio;
 mod listener;
 mod page;
 mod route;

@@ -1,11 +1,13 @@
 //! Small values: durations, fractions, percentages, addresses, packed messages.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use prost::{Message, Name};
 use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::r#type::v3 as types;
+use ringsail_xds::json;
 
 use super::context::Context;
 use crate::address::{Address, Cidr};
@@ -159,6 +161,18 @@ pub(super) fn percent(cx: &mut Context<'_>, field: &str, value: f64) -> Option<u
         return Some(value as u8);
     }
     cx.refuse(field, format_args!("{value} is no percentage"))
+}
+
+/// The message of a typed struct in its binary form; other messages as they are. The table of fields has refused what
+/// cannot be read.
+pub(super) fn plain(any: &prost_types::Any) -> Cow<'_, prost_types::Any> {
+    if !json::is_typed_struct(&any.type_url) {
+        return Cow::Borrowed(any);
+    }
+    match json::Schema::shared().from_typed_struct(any) {
+        Ok(Some(message)) => Cow::Owned(message),
+        Ok(None) | Err(_) => Cow::Borrowed(any),
+    }
 }
 
 /// Whether an `Any` holds this type.

@@ -2,6 +2,7 @@
 
 use super::Rule::*;
 use super::common::{ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, RUNTIME_FRACTION, STRING_MATCHER};
+use super::istio::{ISTIO_STATS, PEER_METADATA};
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -21,11 +22,8 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.cors.v3.Cors", AnyRule::Message(&CORS_FILTER)),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", AnyRule::Message(&GRPC_STATS)),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", AnyRule::Message(&HTTP_RBAC)),
-    ("io.istio.http.peer_metadata.Config", AnyRule::Ignored("peer metadata is exchanged for telemetry only")),
-    (
-        "stats.PluginConfig",
-        AnyRule::Ignored("Istio's metrics are not produced yet; traffic is the same without them"),
-    ),
+    ("io.istio.http.peer_metadata.Config", AnyRule::Message(&PEER_METADATA)),
+    ("stats.PluginConfig", AnyRule::Message(&ISTIO_STATS)),
     (
         "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
         AnyRule::Ignored("chooses ALPN values of upstream TLS, which is refused"),

@@ -3,6 +3,7 @@
 use super::Rule::*;
 use super::common::{ACCESS_LOG, ADDRESS, CIDR_RANGE, INT32_RANGE, METADATA, TRANSPORT_SOCKET};
 use super::http::HTTP_CONNECTION_MANAGER;
+use super::istio::ISTIO_STATS;
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static LISTENER_FILTERS: AnyTypes = AnyTypes(&[
@@ -21,10 +22,7 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
         "envoy.tcp.metadataexchange.config.MetadataExchange",
         AnyRule::Ignored("peer metadata is exchanged on mutual TLS only, which is refused"),
     ),
-    (
-        "stats.PluginConfig",
-        AnyRule::Ignored("Istio's metrics are not produced yet; traffic is the same without them"),
-    ),
+    ("stats.PluginConfig", AnyRule::Message(&ISTIO_STATS)),
     (
         "envoy.extensions.filters.network.rbac.v3.RBAC",
         AnyRule::Refused("authorization is not enforced yet, so it is not accepted either"),

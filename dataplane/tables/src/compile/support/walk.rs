@@ -1,5 +1,9 @@
 //! Compares the bytes of a resource with the table of fields.
 
+use prost_types::Any;
+use ringsail_xds::json::Schema;
+use ringsail_xds::type_url::TYPED_STRUCT;
+
 use super::wire::{Field, Value, fields};
 use super::{AnyRule, AnyTypes, Message, Rule};
 use crate::compile::report::Report;
@@ -102,8 +106,8 @@ fn walk_any(types: &'static AnyTypes, bytes: &[u8], report: &mut Report, depth: 
         }
     }
     let name = message_name(url);
-    if TYPED_STRUCTS.contains(&name) {
-        walk_typed_struct(types, value, report);
+    if ringsail_xds::json::is_typed_struct(url) {
+        walk_typed_struct(types, value, report, depth);
         return;
     }
     match types.rule(name) {
@@ -114,9 +118,8 @@ fn walk_any(types: &'static AnyTypes, bytes: &[u8], report: &mut Report, depth: 
     }
 }
 
-/// A message given as JSON. Fine where its content does not matter or there is none; else it would have to be read by
-/// its own schema, which nobody who knows the type needs.
-fn walk_typed_struct(types: &'static AnyTypes, bytes: &[u8], report: &mut Report) {
+/// A message given as JSON: where its content matters, it is read by its schema and judged in its binary form.
+fn walk_typed_struct(types: &'static AnyTypes, bytes: &[u8], report: &mut Report, depth: u32) {
     let (mut url, mut empty) = ("", true);
     for field in fields(bytes) {
         match field {
@@ -134,15 +137,20 @@ fn walk_typed_struct(types: &'static AnyTypes, bytes: &[u8], report: &mut Report
     match types.rule(name) {
         Some(AnyRule::Ignored(_)) => {}
         Some(AnyRule::Message(_)) if empty => {}
-        Some(AnyRule::Message(_)) => {
-            report.refuse(format_args!("settings of {name} in a TypedStruct are not supported"));
+        Some(AnyRule::Message(message)) => {
+            let any = Any { type_url: TYPED_STRUCT.to_owned(), value: bytes.to_vec() };
+            match Schema::shared().from_typed_struct(&any) {
+                Ok(Some(inner)) => walk_message(message, &inner.value, report, depth),
+                Ok(None) => {
+                    report.refuse(format_args!("settings of {name} in a TypedStruct are not supported"));
+                }
+                Err(error) => report.refuse(format_args!("settings of {name}: {error}")),
+            }
         }
         Some(AnyRule::Refused(reason)) => report.refuse(reason),
         None => report.refuse(format_args!("type {name:?} is not supported")),
     }
 }
-
-const TYPED_STRUCTS: [&str; 2] = ["udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"];
 
 /// The message name of a type URL.
 fn message_name(url: &str) -> &str {
