@@ -1,9 +1,13 @@
 //! Istio's own filters: which metrics are produced with which labels, and how peers make themselves known.
 
+mod workload;
+
 use std::time::Duration;
 
 use crate::cel::Expression;
 use crate::strings::Str;
+
+pub use workload::{PEER_HEADER, PEER_ID_HEADER, Workload};
 
 /// Settings of the `istio.stats` filter. Source: `stats.PluginConfig`.
 #[derive(Debug, PartialEq)]

@@ -57,3 +57,9 @@ pub const ADDED_LABELS_MAX: usize = 32;
 
 /// Longest interval of `istio.stats` timers. Source: a day is longer than any connection it would report on.
 pub const REPORT_INTERVAL_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// Longest peer header that is looked into, in bytes. Istio's have about 600; labels of one's own make them longer.
+pub const PEER_HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest value taken over from a peer header, in bytes: it becomes a label. Kubernetes names have 253 at most.
+pub const PEER_VALUE_BYTES_MAX: usize = 256;

@@ -59,11 +59,35 @@ impl Value {
         }
     }
 
+    /// A message as a value; what is nested deeper than the bound is null.
+    pub fn from_proto(object: &prost_types::Struct) -> Value {
+        from_struct(object, crate::limits::NESTING_MAX)
+    }
+
     /// An object from its fields, in any order.
     pub fn object(fields: impl IntoIterator<Item = (Str, Value)>) -> Value {
         let mut fields: Vec<(Str, Value)> = fields.into_iter().collect();
         fields.sort_by(|a, b| a.0.cmp(&b.0));
         Value::Struct(fields.into())
+    }
+}
+
+fn from_struct(object: &prost_types::Struct, depth: u32) -> Value {
+    Value::object(object.fields.iter().map(|(key, value)| (Str::new(key), from_value(value, depth))))
+}
+
+fn from_value(value: &prost_types::Value, depth: u32) -> Value {
+    use prost_types::value::Kind;
+    let Some(depth) = depth.checked_sub(1) else { return Value::Null };
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(flag)) => Value::Bool(*flag),
+        Some(Kind::NumberValue(number)) => Value::Number(*number),
+        Some(Kind::StringValue(text)) => Value::String(Str::new(text)),
+        Some(Kind::ListValue(list)) => {
+            Value::List(list.values.iter().map(|item| from_value(item, depth)).collect())
+        }
+        Some(Kind::StructValue(object)) => from_struct(object, depth),
     }
 }
 
