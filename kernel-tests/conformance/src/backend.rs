@@ -160,7 +160,7 @@ fn serve(name: &'static str, mut stream: TcpStream, journal: &Journal) {
     let _ = stream.set_nodelay(true);
     let mut buffered = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffered) {
-        let text = String::from_utf8_lossy(&request).to_string();
+        let text = without_chunks(&String::from_utf8_lossy(&request));
         let head = text.split("\r\n\r\n").next().unwrap_or_default();
         let field = |wanted: &str| {
             head.lines()
@@ -253,6 +253,29 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
         .and_then(|value| value.trim().parse::<usize>().ok())
         .unwrap_or(0);
     (bytes.len() >= head + length).then_some(head + length)
+}
+
+/// A request whose chunked body, if it has one, is shown as plain data: how it was cut is nobody's promise.
+fn without_chunks(request: &str) -> String {
+    let Some((head, mut rest)) = request.split_once("\r\n\r\n") else { return request.to_string() };
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return request.to_string();
+    }
+    let mut text = format!("{head}\r\n\r\n");
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        match usize::from_str_radix(size, 16) {
+            Ok(size @ 1..) if after.len() >= size + 2 => {
+                text.push_str(&after[..size]);
+                rest = &after[size + 2..];
+            }
+            // What follows the last chunk: trailers, and the empty line.
+            _ => {
+                text.push_str(after);
+                break;
+            }
+        }
+    }
+    text
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {

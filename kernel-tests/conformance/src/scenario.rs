@@ -28,6 +28,8 @@ pub struct Scenario {
     pub clusters: Vec<Value>,
     /// Fields of the virtual host; where there are any, the scenario has one of its own, called `ID.example`.
     pub host: Option<Value>,
+    /// Its requests take ways drawn at random, so that log lines and counters differ between any two runs.
+    pub by_chance: bool,
     /// Fields of the HTTP connection manager; where there are any, the scenario has a listener of its own.
     pub manager: Option<Value>,
     script: Script,
@@ -42,6 +44,7 @@ impl Scenario {
             routes: vec![route],
             clusters: vec![cluster(id, &["a"])],
             host: None,
+            by_chance: false,
             manager: None,
             script: Box::new(|run| run.exchange("")),
         }
@@ -109,6 +112,12 @@ impl Scenario {
         self
     }
 
+    /// What happens is drawn at random: only what the script itself notes is compared.
+    pub fn by_chance(mut self) -> Scenario {
+        self.by_chance = true;
+        self
+    }
+
     /// Runs the scenario on a peer.
     pub fn run(&self, peer: &Peer, address: SocketAddr) -> Result<Observed> {
         let run = Run { id: self.id, peer, address, run: format!("{}-{}", &peer.name[..1], self.id) };
@@ -136,12 +145,15 @@ pub fn endpoint(backend: &str, fields: Value) -> Value {
     endpoint
 }
 
-/// Merges objects deeply; anything else replaces.
+/// Merges objects deeply; null removes, anything else replaces.
 pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
                 match into.get_mut(&key) {
+                    _ if value.is_null() => {
+                        into.remove(&key);
+                    }
                     Some(existing) => merge(existing, value),
                     None => {
                         into.insert(key, value);

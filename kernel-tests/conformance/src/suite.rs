@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,14 +121,29 @@ impl Suite {
     /// Runs the selected scenarios on both proxies; `None` when nothing is selected.
     pub fn run(&self, envoy: &Path, ringsail: &Path, selection: Selection<'_>) -> Result<Option<Outcome>> {
         let start = Instant::now();
-        let chosen: Vec<&Scenario> =
+        let mut chosen: Vec<&Scenario> =
             self.scenarios.iter().filter(|scenario| selection.takes(self.name, scenario)).collect();
         if chosen.is_empty() {
             return Ok(None);
         }
-        let (template, listeners) = self.template(&chosen);
+        let mut verdicts = Vec::new();
+        let (mut template, mut listeners) = self.template(&chosen);
+        let started = Peer::start("ringsail", ringsail, &template);
+        let ringsail = match started {
+            Ok(peer) => peer,
+            Err(error) => {
+                // One refused scenario must not hide the others.
+                let refused = self.refused(ringsail, &chosen)?;
+                if refused.is_empty() {
+                    return Err(error.context(self.name));
+                }
+                chosen.retain(|scenario| !refused.iter().any(|(id, _)| *id == scenario.id));
+                verdicts.extend(refused.into_iter().map(|(id, text)| (id.to_string(), Verdict::Fails(text))));
+                (template, listeners) = self.template(&chosen);
+                Peer::start("ringsail", ringsail, &template).with_context(|| self.name)?
+            }
+        };
         let envoy = Peer::start("envoy", envoy, &template).with_context(|| self.name)?;
-        let ringsail = Peer::start("ringsail", ringsail, &template).with_context(|| self.name)?;
         let (expected, found) = thread::scope(|scope| {
             let expected = scope.spawn(|| run_all(&envoy, &chosen, &listeners));
             let found = scope.spawn(|| run_all(&ringsail, &chosen, &listeners));
@@ -137,10 +153,9 @@ impl Suite {
         let (mut expected, mut found) = (expected.map_err(panicked)?, found.map_err(panicked)?);
         let stats = selection.pending || !differences::STATS_PENDING.contains(&self.name);
         settle(&envoy, &ringsail, &chosen, stats, &mut expected, &mut found);
-        let verdicts = chosen
-            .iter()
-            .map(|scenario| (scenario.id.to_string(), judge(scenario.id, &expected, &found)))
-            .collect();
+        let judged =
+            chosen.iter().map(|scenario| (scenario.id.to_string(), judge(scenario.id, &expected, &found)));
+        verdicts.extend(judged);
         let pending = self
             .scenarios
             .iter()
@@ -150,9 +165,27 @@ impl Suite {
         Ok(Some(Outcome { suite: self.name, verdicts, pending, elapsed: start.elapsed() }))
     }
 
+    /// Which of `chosen` ringsail refuses when it is configured alone, and what it says.
+    fn refused(&self, ringsail: &Path, chosen: &[&Scenario]) -> Result<Vec<(&'static str, String)>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("bootstrap.json");
+        let mut refused = Vec::new();
+        for scenario in chosen {
+            let (mut template, _) = self.template(&[scenario]);
+            template["admin"]["address"]["socket_address"]["port_value"] = json!(0);
+            std::fs::write(&path, template.to_string())?;
+            let output = Command::new(ringsail).args(["--mode", "validate", "-c"]).arg(&path).output()?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                refused.push((scenario.id, format!("refused: {}", said.trim())));
+            }
+        }
+        Ok(refused)
+    }
+
     /// One bootstrap for `chosen`, and which of its listeners each scenario talks to.
     fn template(&self, chosen: &[&Scenario]) -> (Value, BTreeMap<&'static str, usize>) {
-        let mut shared_routes = Vec::new();
+        let mut shared_routes: Vec<&Scenario> = Vec::new();
         let mut shared_hosts = Vec::new();
         let mut clusters = Vec::new();
         let mut listeners = vec![Value::Null];
@@ -177,11 +210,15 @@ impl Suite {
                     of.insert(scenario.id, 0);
                     match &scenario.host {
                         Some(fields) => shared_hosts.push(own_host(fields)),
-                        None => shared_routes.extend(scenario.routes.iter().cloned()),
+                        None => shared_routes.push(scenario),
                     }
                 }
             }
         }
+        // One id may begin with another, and the first prefix that matches wins.
+        shared_routes.sort_by_key(|scenario| std::cmp::Reverse(scenario.id.len()));
+        let shared_routes: Vec<Value> =
+            shared_routes.iter().flat_map(|scenario| scenario.routes.iter().cloned()).collect();
         shared_hosts.push(json!({"name": "any", "domains": ["*"], "include_request_attempt_count": true,
             "routes": shared_routes}));
         listeners[0] = listener("shared", self.manager("shared", Value::Array(shared_hosts)));
@@ -286,7 +323,7 @@ fn left_behind(
     let log = peer.access_log();
     let page = peer.admin("/stats").unwrap_or_default();
     let stats = stats(&page);
-    let traces = chosen.iter().map(|scenario| {
+    let traces = chosen.iter().filter(|scenario| !scenario.by_chance).map(|scenario| {
         let lines: Vec<&str> = log
             .iter()
             .filter_map(|line| line.split_once(' '))

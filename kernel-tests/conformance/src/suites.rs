@@ -8,12 +8,17 @@ use serde_json::{Value, json};
 use crate::differences;
 use crate::suite::{Outcome, Selection, Suite};
 
+mod balancing;
+mod filters;
 mod headers;
+mod http2;
+mod limits;
 mod replies;
 mod retries;
 mod routes;
 mod tcp;
 mod timeouts;
+mod upgrades;
 
 /// A named group of scenarios that can be run.
 pub enum Area {
@@ -27,7 +32,17 @@ pub enum Area {
 
 /// All suites, in the order of the report.
 pub fn all() -> Vec<Area> {
-    let suites = [routes::suite(), headers::suite(), retries::suite(), timeouts::suite()];
+    let suites = [
+        routes::suite(),
+        headers::suite(),
+        retries::suite(),
+        timeouts::suite(),
+        balancing::suite(),
+        filters::suite(),
+        limits::suite(),
+        upgrades::suite(),
+        http2::suite(),
+    ];
     [Area::Replies, Area::Tcp].into_iter().chain(suites.map(Area::Scenarios)).collect()
 }
 

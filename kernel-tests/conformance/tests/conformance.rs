@@ -37,9 +37,11 @@ fn every_scenario_has_a_name_of_its_own_and_every_difference_a_scenario() {
     let ids: Vec<&str> = suites::all().iter().flat_map(|area| area.scenarios()).map(|(id, _)| id).collect();
     let distinct: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(ids.len(), distinct.len(), "two scenarios share an id");
-    let named = DIFFERENCES.iter().map(|difference| difference.case);
-    for case in named.chain(PENDING.iter().map(|pending| pending.case)) {
-        assert!(distinct.contains(case), "{case} is no scenario");
+    for difference in DIFFERENCES {
+        assert!(distinct.contains(difference.case), "{} is no scenario", difference.case);
+    }
+    for pending in PENDING {
+        assert!(distinct.iter().any(|id| pending.names(id)), "{} is no scenario", pending.case);
     }
 }
 
