@@ -1,6 +1,7 @@
 //! The agent's handle: prepared from a bootstrap, started with what connects it to the process.
 
 mod counts;
+mod listening;
 mod main_loop;
 mod needs;
 mod update;
@@ -18,9 +19,11 @@ use tokio::task::LocalSet;
 use crate::admin;
 use crate::bootstrap::Bootstrap;
 use crate::compile::{self, Compiled};
+use crate::news::NewsReceiver;
 use crate::options::Options;
 use crate::process::Process;
 use crate::references::References;
+use crate::sockets;
 use crate::state::Phase;
 use crate::store::{Origin, Store, Version};
 
@@ -32,6 +35,8 @@ pub struct Seam {
     pub stats: Arc<Registry>,
     /// The process.
     pub process: Arc<dyn Process>,
+    /// What the shards tell.
+    pub news: NewsReceiver,
 }
 
 /// A bootstrap whose resources are compiled: what `--mode validate` stops at.
@@ -84,6 +89,15 @@ impl Prepared {
     /// The tables to start the shards with.
     pub fn tables(&self) -> &Arc<Tables> {
         &self.first.tables
+    }
+
+    /// Whether the addresses of the bootstrap's listeners can be had.
+    ///
+    /// # Errors
+    /// With one diagnostic for each that cannot. Compat: Envoy does not start then.
+    pub fn check_addresses(&self) -> Result<(), Vec<Diagnostic>> {
+        let refused = sockets::refusals(&self.first.tables);
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
     }
 
     /// Starts the agent's threads.

@@ -26,17 +26,19 @@ mod compile;
 pub mod document;
 mod file;
 pub mod limits;
+pub mod news;
 pub mod options;
 pub mod process;
 mod references;
 mod resolver;
+mod sockets;
 mod state;
 mod store;
 
 pub use agent::{Agent, Prepared, Seam};
 pub use bootstrap::Bootstrap;
 pub use options::{Command, Options};
-pub use process::{Drain, Engine, Process};
+pub use process::{Drain, Engine, Process, ShardTotals};
 pub use state::Phase;
 
 /// This build's version.

@@ -60,3 +60,6 @@ pub const UPDATES_MAX: usize = 1024;
 /// How long nothing is compiled until the start counts as over and its code leaves the memory: longer than a control plane
 /// pauses between the parts of a first configuration.
 pub const START_QUIET: Duration = Duration::from_secs(1);
+
+/// Pause before a listener's address that could not be had is tried again. The shards' own pause is as long.
+pub const BIND_RETRY: Duration = Duration::from_secs(1);

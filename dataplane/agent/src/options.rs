@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringsail_runtime::limits::ShardLimits;
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -56,6 +58,10 @@ pub struct Options {
     pub restart_epoch: u32,
     /// `--engine`: `auto`, `io_uring` or `epoll`. A flag of ours.
     pub engine: String,
+    /// `--shard-connections-max`, `--shard-buffers-max` and `--shard-tasks-max`. Flags of ours.
+    pub shard_limits: ShardLimits,
+    /// `--access-log-queue-max`: records that may wait for the writer. A flag of ours.
+    pub access_log_queue_max: usize,
     /// Flags that were given and have no effect here.
     pub without_effect: Vec<&'static str>,
 }
@@ -167,6 +173,8 @@ impl Default for Options {
             base_id: 0,
             restart_epoch: 0,
             engine: "auto".to_string(),
+            shard_limits: ShardLimits::default(),
+            access_log_queue_max: ringsail_telemetry::limits::LOG_QUEUE_MAX,
             without_effect: Vec::new(),
         }
     }
@@ -271,6 +279,10 @@ const fn ignored(long: &'static str, value: Option<&'static str>) -> Flag {
     Flag { long, short: None, value, help: "", effect: Effect::None }
 }
 
+fn positive(value: &str) -> Option<u32> {
+    value.parse().ok().filter(|number| *number > 0)
+}
+
 const FLAGS: &[Flag] = &[
     set("--config-path", Some("-c"), "FILE", "bootstrap, JSON or YAML", |o, v| {
         o.config_path = Some(v.into());
@@ -296,6 +308,28 @@ const FLAGS: &[Flag] = &[
     set("--engine", None, "ENGINE", "auto, io_uring or epoll", |o, v| {
         o.engine = v;
         matches!(o.engine.as_str(), "auto" | "io_uring" | "epoll").then_some(())
+    }),
+    set("--shard-connections-max", None, "N", "connections of a shard, both sides; default 65536", |o, v| {
+        o.shard_limits.connections_max = positive(&v)?;
+        Some(())
+    }),
+    set(
+        "--shard-buffers-max",
+        None,
+        "N",
+        "receive buffers of 16 KiB a shard lends out; default 4096",
+        |o, v| {
+            o.shard_limits.blocks_max = positive(&v)?;
+            Some(())
+        },
+    ),
+    set("--shard-tasks-max", None, "N", "tasks of a shard; default 262144", |o, v| {
+        o.shard_limits.tasks_max = positive(&v)?;
+        Some(())
+    }),
+    set("--access-log-queue-max", None, "N", "access-log records that may wait; default 4096", |o, v| {
+        o.access_log_queue_max = usize::try_from(positive(&v)?).ok()?;
+        Some(())
     }),
     set("--service-node", None, "ID", "replaces node.id", |o, v| {
         o.service_node = Some(v);
@@ -450,9 +484,31 @@ mod tests {
             ("x", "unknown argument \"x\""),
             ("-c x --concurrency many", "\"many\" is no value for --concurrency"),
             ("-c x --disable-hot-restart=1", "--disable-hot-restart takes no value"),
+            ("-c x --shard-connections-max 0", "\"0\" is no value for --shard-connections-max"),
             ("-c x --engine kqueue", "\"kqueue\" is no value for --engine"),
         ] {
             assert_eq!(run(line), Err(error.to_string()), "{line}");
+        }
+    }
+
+    #[test]
+    fn limits_may_be_set_and_have_their_named_defaults() {
+        let defaults = options("-c x");
+        assert_eq!(defaults.shard_limits, ShardLimits::default());
+        assert_eq!(defaults.access_log_queue_max, ringsail_telemetry::limits::LOG_QUEUE_MAX);
+        let set = options(
+            "-c x --shard-connections-max 7 --shard-buffers-max 8 --shard-tasks-max 9 --access-log-queue-max 10",
+        );
+        assert_eq!(set.shard_limits, ShardLimits { connections_max: 7, blocks_max: 8, tasks_max: 9 });
+        assert_eq!(set.access_log_queue_max, 10);
+        let Ok(Command::Print(help)) = run("--help") else { panic!("prints") };
+        for default in [
+            u64::from(ShardLimits::default().connections_max),
+            u64::from(ShardLimits::default().blocks_max),
+            u64::from(ShardLimits::default().tasks_max),
+            ringsail_telemetry::limits::LOG_QUEUE_MAX as u64,
+        ] {
+            assert!(help.contains(&format!("default {default}\n")), "{default}: {help}");
         }
     }
 

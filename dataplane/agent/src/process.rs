@@ -8,6 +8,8 @@ pub trait Process: Send + Sync + 'static {
     fn engine(&self) -> Engine;
     /// Shards that serve.
     fn concurrency(&self) -> u32;
+    /// What the shards count about themselves, added up.
+    fn totals(&self) -> ShardTotals;
     /// Stops accepting, in the way asked for. Source: Envoy `/drain_listeners`.
     fn drain_listeners(&self, drain: Drain);
     /// Ends the process in order, as SIGTERM does.
@@ -29,6 +31,29 @@ pub struct Engine {
     pub name: String,
     /// Why this one.
     pub reason: String,
+}
+
+/// What the shards count about themselves, added up; see `ringsail_runtime::stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardTotals {
+    /// Connections open, both sides.
+    pub connections_open: u64,
+    /// Connections closed at once or not dialed because `--shard-connections-max` was reached.
+    pub connections_refused: u64,
+    /// Times accepting rested because descriptors or memory ran out.
+    pub accept_rests: u64,
+    /// Receive buffers lent out.
+    pub buffers_lent: u64,
+    /// Receives refused because `--shard-buffers-max` was reached.
+    pub buffers_refused: u64,
+    /// Tasks alive.
+    pub tasks: u64,
+    /// Tasks not started because `--shard-tasks-max` was reached.
+    pub tasks_refused: u64,
+    /// Tasks that ended by a panic.
+    pub task_panics: u64,
+    /// Access-log records dropped because the queue was full.
+    pub access_log_dropped: u64,
 }
 
 /// How to drain.

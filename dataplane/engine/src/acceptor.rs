@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringsail_runtime::local::Notify;
-use ringsail_runtime::mailbox::{Mailbox, OutboxSender};
+use ringsail_runtime::mailbox::{Mailbox, NotSent, OutboxSender};
 use ringsail_runtime::net::{Address, Listener as Socket, ListenerOptions, Stream};
 use ringsail_runtime::{Either, race, task, time};
 use ringsail_tables::address::Address as Configured;
@@ -18,7 +18,7 @@ use ringsail_tables::listener::Listener;
 use ringsail_telemetry::ListenerCounter;
 
 use crate::control::{Command, Event};
-use crate::limits::BIND_RETRY;
+use crate::limits::{BIND_RETRY, EVENT_RETRY};
 use crate::serve;
 use crate::serving::ServingListener;
 use crate::shard::{DrainOrder, Shard};
@@ -35,24 +35,37 @@ struct Open {
 /// Runs the shard's listeners until the process ends.
 pub async fn run(shard: Rc<Shard>, mut commands: Mailbox<Command>, events: OutboxSender<Event>) {
     let mut open: Vec<Rc<Open>> = Vec::new();
+    // Listeners that were told not to listen any more; a change does not open them again.
+    let mut stopped: Option<DrainOrder> = None;
+    let mut failing: Vec<(ListenerId, Configured)> = Vec::new();
     loop {
         let tables = shard.current_tables();
-        let seen = tables.number();
-        let failed = adopt(&shard, &mut open, tables.listeners(), &events);
+        let (seen, version) = (tables.number(), tables.version);
+        let wanted =
+            tables.listeners().filter(|one| !stopped.is_some_and(|order| order.concerns(one.direction)));
+        adopt(&shard, &mut open, &mut failing, wanted, &events);
         drop(tables);
+        // The agent waits for this one: it goes when there is room.
+        while let Err(NotSent::Full(_)) = events.try_send(Event::Adopted { shard: shard.number, version }) {
+            time::sleep(EVENT_RETRY).await;
+        }
         loop {
             let news = race(shard.tables.changed(seen), commands.recv());
-            let news = if failed {
+            let news = if failing.is_empty() {
+                news.await
+            } else {
                 match time::timeout(BIND_RETRY, news).await {
                     Ok(news) => news,
                     Err(_) => break,
                 }
-            } else {
-                news.await
             };
             match news {
                 Either::Left(_) => break,
-                Either::Right(Some(command)) => obey(&shard, &command, &open),
+                Either::Right(Some(command)) => {
+                    let order = obey(&shard, &command, &open);
+                    stopped =
+                        order.filter(|_| stopped.is_none_or(|earlier| earlier.inbound_only)).or(stopped);
+                }
                 // Nobody is left to give commands: the process is ending.
                 Either::Right(None) => return,
             }
@@ -60,26 +73,28 @@ pub async fn run(shard: Rc<Shard>, mut commands: Mailbox<Command>, events: Outbo
     }
 }
 
-fn obey(shard: &Shard, command: &Command, open: &[Rc<Open>]) {
-    match command {
+/// Obeys, and says which listeners are not to listen any more.
+fn obey(shard: &Shard, command: &Command, open: &[Rc<Open>]) -> Option<DrainOrder> {
+    let order = match command {
         Command::Drain { inbound_only, graceful, keep_listening } => {
             let order = DrainOrder { inbound_only: *inbound_only };
             shard.begin_drain(order);
-            if !graceful && !keep_listening {
-                open.iter().filter(|open| order.concerns(&open.serving)).for_each(|open| open.shut());
-            }
+            (!graceful && !keep_listening).then_some(order)?
         }
-        Command::StopListening => open.iter().for_each(|listener| listener.shut()),
-    }
+        Command::StopListening => DrainOrder { inbound_only: false },
+    };
+    open.iter().filter(|open| order.concerns(open.serving.direction())).for_each(|open| open.shut());
+    Some(order)
 }
 
-/// Brings the open sockets in step with `wanted`. True when a socket could not be bound and should be tried again.
+/// Brings the open sockets in step with `wanted`. `failing` are those that could not be bound and are to be tried again.
 fn adopt<'t>(
     shard: &Rc<Shard>,
     open: &mut Vec<Rc<Open>>,
+    failing: &mut Vec<(ListenerId, Configured)>,
     wanted: impl Iterator<Item = &'t Arc<Listener>>,
     events: &OutboxSender<Event>,
-) -> bool {
+) {
     let wanted: Vec<&Arc<Listener>> = wanted.filter(|listener| listener.bind_to_port).collect();
     let is_wanted = |open: &Open| {
         wanted.iter().any(|listener| listener.id == open.id && listener.addresses.contains(&open.address))
@@ -91,7 +106,7 @@ fn adopt<'t>(
         listener.shut();
         false
     });
-    let mut failed = false;
+    let failed_before = std::mem::take(failing);
     for listener in wanted {
         for address in &listener.addresses {
             if open.iter().any(|o| o.id == listener.id && o.address == *address) {
@@ -114,17 +129,20 @@ fn adopt<'t>(
                     drop(task::spawn(accept(shard.clone(), entry, socket)));
                 }
                 Err(error) => {
-                    failed = true;
-                    tracing::error!(listener = %listener.name, %address, %error, "cannot listen; trying again");
+                    let place = (listener.id, address.clone());
+                    if !failed_before.contains(&place) {
+                        tracing::error!(listener = %listener.name, %address, %error, "cannot listen; trying again");
+                    }
+                    failing.push(place);
                     let _ = events.try_send(Event::NotListening {
                         name: listener.name.to_string(),
+                        address: address.to_string(),
                         error: error.to_string(),
                     });
                 }
             }
         }
     }
-    failed
 }
 
 fn bind(listener: &Listener, address: &Configured) -> std::io::Result<Socket> {

@@ -32,7 +32,16 @@ pub enum Event {
     NotListening {
         /// Its name.
         name: String,
-        /// Why.
+        /// Where it should listen.
+        address: String,
+        /// Why it does not.
         error: String,
+    },
+    /// The shard has opened what it could of a version of the tables.
+    Adopted {
+        /// The shard's number.
+        shard: u32,
+        /// [`ringsail_tables::Tables::version`].
+        version: u64,
     },
 }

@@ -59,6 +59,9 @@ pub const DRAIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 /// Pause before a listener that could not be bound is tried again.
 pub const BIND_RETRY: Duration = Duration::from_secs(1);
 
+/// Pause before news that found the queue full is offered again.
+pub const EVENT_RETRY: Duration = Duration::from_millis(5);
+
 /// Commands from the admin side waiting for a shard. They are given by hand or by a script, a few at a time.
 pub const COMMANDS_MAX: usize = 64;
 

@@ -193,7 +193,7 @@ impl Shard {
             return known.clone();
         }
         let new = Rc::new(ServingListener::new(self.making(), listener));
-        if self.drains.get().is_some_and(|order| order.concerns(&new)) {
+        if self.drains.get().is_some_and(|order| order.concerns(new.direction())) {
             new.drain.begin();
         }
         place.insert(new).clone()
@@ -207,7 +207,7 @@ impl Shard {
         serving
             .iter()
             .flatten()
-            .filter(|listener| order.concerns(listener))
+            .filter(|listener| order.concerns(listener.direction()))
             .for_each(|listener| listener.drain.begin());
     }
 
@@ -273,9 +273,9 @@ impl Shard {
 }
 
 impl DrainOrder {
-    /// Whether it is about this listener.
-    pub fn concerns(self, listener: &ServingListener) -> bool {
-        !self.inbound_only || listener.direction() == Direction::Inbound
+    /// Whether it is about listeners of this direction.
+    pub fn concerns(self, direction: Direction) -> bool {
+        !self.inbound_only || direction == Direction::Inbound
     }
 }
 

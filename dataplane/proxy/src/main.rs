@@ -32,6 +32,7 @@ use ringsail_runtime::mailbox::{mailbox, outbox};
 use ringsail_runtime::memory;
 use ringsail_runtime::publish::publication;
 use ringsail_runtime::shard::{ShardId, Shards, ShardsConfig};
+use ringsail_tables::Diagnostic;
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::access_log::LogWriter;
 
@@ -86,27 +87,29 @@ fn run(options: Options) -> Result<(), StartError> {
         tracing::warn!("bootstrap: {part}");
     }
     let mode = options.mode;
+    let (limits, log_queue_max) = (options.shard_limits, options.access_log_queue_max);
     let drain_time = options.drain_time;
     let settings = Settings {
         downstream_max: bootstrap.downstream_connections_max(),
         drain: DrainPolicy { time: drain_time, gradual: options.drain_strategy == DrainStrategy::Gradual },
     };
     let shard_count = host::shard_count(options.concurrency);
-    let prepared = Prepared::new(options, bootstrap)
-        .map_err(|refused| refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let prepared = Prepared::new(options, bootstrap).map_err(in_words)?;
     if mode == Mode::Validate {
         println!("configuration OK");
         return Ok(());
     }
 
+    prepared.check_addresses().map_err(in_words)?;
+
     let registry = Registry::new();
-    let access_logs = Arc::new(LogWriter::start()?);
+    let access_logs = Arc::new(LogWriter::start_with(log_queue_max)?);
     let (publisher, seats) = publication(prepared.tables().clone(), shard_count.get())?;
     let mut seats = seats.into_iter();
     let identity = Identity { address: host::own_address(), hostname: host::name() };
     let (events, news) = outbox(EVENTS_MAX);
     let mut commands = Vec::new();
-    let config = ShardsConfig { count: shard_count, engine, ..ShardsConfig::default() };
+    let config = ShardsConfig { count: shard_count, engine, limits, ..ShardsConfig::default() };
     let shards = Shards::start(config, |ShardId(number)| {
         let (sender, orders) = mailbox(COMMANDS_MAX);
         commands.push(sender);
@@ -129,16 +132,18 @@ fn run(options: Options) -> Result<(), StartError> {
         tracing::info!(engine = %report.engine, reason = %report.reason, shards = shard_count, "serving");
     }
 
+    let (tell_agent, listening) = ringsail_agent::news::channel();
+    process::pass_on(news, tell_agent)?;
     let process = Arc::new(RunningProcess::new(
         report,
-        shard_count,
+        shards.stats().to_vec(),
         commands,
-        news,
         access_logs.clone(),
         log_levels,
         drain_time,
     ));
-    let agent = prepared.start(Seam { publisher, stats: registry, process: process.clone() })?;
+    let agent =
+        prepared.start(Seam { publisher, stats: registry, process: process.clone(), news: listening })?;
     if mode == Mode::InitOnly {
         return Ok(());
     }
@@ -163,6 +168,10 @@ fn run(options: Options) -> Result<(), StartError> {
     drop(process);
     drop(access_logs);
     Ok(())
+}
+
+fn in_words(refused: Vec<Diagnostic>) -> String {
+    refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Waits until no request runs any more, or the time is over.

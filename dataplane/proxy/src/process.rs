@@ -1,14 +1,15 @@
 //! The process as the agent's admin endpoint sees it.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringsail_agent::news::{News, NewsSender};
 use ringsail_agent::options::LogLevel;
-use ringsail_agent::process::{Drain, Engine, Process};
+use ringsail_agent::process::{Drain, Engine, Process, ShardTotals};
 use ringsail_engine::control::{Command, Event};
 use ringsail_runtime::engine::EngineReport;
 use ringsail_runtime::mailbox::{MailboxSender, Outbox};
+use ringsail_runtime::stats::ShardStats;
 use ringsail_telemetry::access_log::LogWriter;
 
 use crate::logging::Levels;
@@ -17,7 +18,7 @@ use crate::signals;
 /// Handles to the running threads.
 pub struct RunningProcess {
     engine: Engine,
-    shard_count: NonZeroUsize,
+    shards: Vec<Arc<ShardStats>>,
     commands: Arc<[MailboxSender<Command>]>,
     access_logs: Arc<LogWriter>,
     log_levels: Levels,
@@ -25,12 +26,11 @@ pub struct RunningProcess {
 }
 
 impl RunningProcess {
-    /// Takes the handles, and a thread of its own to report what the shards tell.
+    /// Takes the handles.
     pub fn new(
         report: Option<EngineReport>,
-        shard_count: NonZeroUsize,
+        shards: Vec<Arc<ShardStats>>,
         commands: Vec<MailboxSender<Command>>,
-        news: Outbox<Event>,
         access_logs: Arc<LogWriter>,
         log_levels: Levels,
         drain_time: Duration,
@@ -39,8 +39,7 @@ impl RunningProcess {
             Some(report) => Engine { name: report.engine.to_string(), reason: report.reason },
             None => Engine { name: String::new(), reason: String::new() },
         };
-        drop(std::thread::Builder::new().name("shard-news".into()).spawn(move || report_news(&news)));
-        RunningProcess { engine, shard_count, commands: commands.into(), access_logs, log_levels, drain_time }
+        RunningProcess { engine, shards, commands: commands.into(), access_logs, log_levels, drain_time }
     }
 
     /// Closes all listening sockets.
@@ -49,13 +48,27 @@ impl RunningProcess {
     }
 }
 
-fn report_news(news: &Outbox<Event>) {
+/// Passes on what the shards tell, on a thread of its own that ends with them.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn pass_on(news: Outbox<Event>, agent: NewsSender) -> std::io::Result<()> {
+    std::thread::Builder::new().name("shard-news".into()).spawn(move || report_news(&news, &agent)).map(drop)
+}
+
+fn report_news(news: &Outbox<Event>, agent: &NewsSender) {
     while let Some(event) = news.recv() {
-        match event {
-            Event::Listening { name, address } => tracing::info!(%name, %address, "listening"),
+        let news = match event {
+            Event::Listening { name, address } => {
+                tracing::info!(%name, %address, "listening");
+                News::Listening { name }
+            }
             // The shard has logged it.
-            Event::NotListening { .. } => {}
-        }
+            Event::NotListening { name, address, error } => News::NotListening { name, address, error },
+            Event::Adopted { shard, version } => News::Adopted { shard, version },
+        };
+        // An agent that has stopped needs no news.
+        let _ = agent.send(news);
     }
 }
 
@@ -74,7 +87,23 @@ impl Process for RunningProcess {
     }
 
     fn concurrency(&self) -> u32 {
-        self.shard_count.get() as u32
+        self.shards.len() as u32
+    }
+
+    fn totals(&self) -> ShardTotals {
+        let mut totals =
+            ShardTotals { access_log_dropped: self.access_logs.dropped(), ..ShardTotals::default() };
+        for shard in &self.shards {
+            totals.connections_open += shard.connections_open.get();
+            totals.connections_refused += shard.connections_refused.get();
+            totals.accept_rests += shard.accept_rests.get();
+            totals.buffers_lent += shard.blocks_lent.get();
+            totals.buffers_refused += shard.blocks_refused.get();
+            totals.tasks += shard.tasks.get();
+            totals.tasks_refused += shard.tasks_refused.get();
+            totals.task_panics += shard.task_panics.get();
+        }
+        totals
     }
 
     fn drain_listeners(&self, drain: Drain) {

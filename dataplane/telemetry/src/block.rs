@@ -27,7 +27,16 @@ pub struct Block<S: Scope> {
     by_status: OnceLock<Box<[AtomicU64; STATUS_CODES.len()]>>,
     /// Of each histogram; `None` when all are Envoy's.
     bounds: Option<Box<[Bounds]>>,
+    /// What the counters were when they were reset. The writer goes on counting, because nobody else may write its
+    /// cells; readers subtract.
+    reset: OnceLock<Box<Baseline>>,
     scope: PhantomData<fn() -> S>,
+}
+
+/// Written by the one thread that resets.
+struct Baseline {
+    counters: Box<[AtomicU64]>,
+    by_status: [AtomicU64; STATUS_CODES.len()],
 }
 
 impl<S: Scope> Default for Block<S> {
@@ -45,6 +54,7 @@ impl<S: Scope> Block<S> {
             histograms: S::Histogram::ALL.iter().map(|_| OnceLock::new()).collect(),
             by_status: OnceLock::new(),
             bounds,
+            reset: OnceLock::new(),
             scope: PhantomData,
         }
     }
@@ -96,7 +106,25 @@ impl<S: Scope> Block<S> {
         }
     }
 
-    /// A counter's value in this block.
+    /// Lets the counters start at zero again; gauges and histograms stay. One thread may call it at a time.
+    /// Source: Envoy's `/reset_counters`.
+    pub(crate) fn reset_counters(&self) {
+        let zero = || Baseline {
+            counters: S::Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            by_status: [const { AtomicU64::new(0) }; STATUS_CODES.len()],
+        };
+        let baseline = self.reset.get_or_init(|| Box::new(zero()));
+        for (base, cell) in baseline.counters.iter().zip(&self.cells) {
+            base.store(cell.load(Relaxed), Relaxed);
+        }
+        if let Some(cells) = self.by_status.get() {
+            for (base, cell) in baseline.by_status.iter().zip(cells.iter()) {
+                base.store(cell.load(Relaxed), Relaxed);
+            }
+        }
+    }
+
+    /// A counter's value in this block, resets not regarded.
     pub fn counter(&self, counter: S::Counter) -> u64 {
         self.load(counter.index())
     }
@@ -129,6 +157,14 @@ impl<S: Scope> Block<S> {
         if let Some(cells) = self.by_status.get() {
             for (total, cell) in totals.by_status.iter_mut().zip(cells.iter()) {
                 *total += cell.load(Relaxed);
+            }
+        }
+        if let Some(baseline) = self.reset.get() {
+            for (total, base) in totals.cells.iter_mut().zip(&baseline.counters) {
+                *total = total.wrapping_sub(base.load(Relaxed));
+            }
+            for (total, base) in totals.by_status.iter_mut().zip(&baseline.by_status) {
+                *total = total.wrapping_sub(base.load(Relaxed));
             }
         }
     }
@@ -282,6 +318,27 @@ mod tests {
         let block = Block::<Cluster>::default();
         block.lower(ClusterGauge::UpstreamCxActive, 1);
         assert_eq!(block.gauge(ClusterGauge::UpstreamCxActive), 0);
+    }
+
+    #[test]
+    fn a_reset_sets_counters_back_and_nothing_else() {
+        let block = Block::<Cluster>::default();
+        let totals = || {
+            let mut totals = Totals::new();
+            block.add_to(&mut totals);
+            totals
+        };
+        block.count_answer(503);
+        block.raise(ClusterGauge::UpstreamCxActive, 3);
+        block.reset_counters();
+        assert_eq!(totals().counter(ClusterCounter::UpstreamRq5xx), 0);
+        assert_eq!(totals().by_status().count(), 0);
+        assert_eq!(totals().gauge(ClusterGauge::UpstreamCxActive), 3);
+        block.count_answer(503);
+        assert_eq!(totals().counter(ClusterCounter::UpstreamRq5xx), 1);
+        block.reset_counters();
+        block.count_answer(503);
+        assert_eq!(totals().by_status().collect::<Vec<_>>(), [(503, 1)]);
     }
 
     #[test]

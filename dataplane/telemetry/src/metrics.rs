@@ -365,6 +365,12 @@ scope! {
         AccessLogDropped = "ringsail_access_log_dropped",
         /// Times a shard asked its buffer pool in vain.
         BuffersExhausted = "ringsail_buffers_exhausted",
+        /// Connections refused because a shard had as many as it may.
+        ConnectionsRefused = "ringsail_connections_refused",
+        /// Tasks not started because a shard had as many as it may.
+        TasksRefused = "ringsail_tasks_refused",
+        /// Times accepting rested because descriptors or memory ran out.
+        AcceptRests = "ringsail_accept_rests",
     }
     gauges ServerGauge {
         /// 0 live, 1 draining, 2 before initialisation, 3 initialising.
@@ -395,6 +401,10 @@ scope! {
         EngineIoUring = "ringsail_engine_io_uring",
         /// Table versions alive.
         TablesVersions = "ringsail_tables_versions",
+        /// Receive buffers lent out on all shards.
+        BuffersLent = "ringsail_buffers_lent",
+        /// Tasks alive on all shards.
+        Tasks = "ringsail_tasks",
     }
     histograms ServerHistogram {
         /// Time from start to serving, in milliseconds.

@@ -170,6 +170,23 @@ impl Registry {
         block
     }
 
+    /// Lets all counters start at zero again. Source: Envoy's `/reset_counters`.
+    pub fn reset_counters(&self) {
+        fn all<S: Scope>(scopes: &ByName<S>) {
+            scopes.values().flatten().for_each(|block| block.reset_counters());
+        }
+        let scopes = self.lock();
+        all(&scopes.clusters);
+        all(&scopes.http);
+        all(&scopes.listeners);
+        all(&scopes.tcp);
+        all(&scopes.rds);
+        self.server.reset_counters();
+        self.cluster_manager.reset_counters();
+        self.listener_manager.reset_counters();
+        self.control_plane.reset_counters();
+    }
+
     /// Sums over all shards as of now. Blocks that no writer holds any more are let go first.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut scopes = self.lock();

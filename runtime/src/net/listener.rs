@@ -71,29 +71,30 @@ impl ListenSocket {
     /// # Errors
     /// Those of `bind(2)` and `listen(2)`.
     pub fn bind(address: &Address, options: ListenerOptions) -> io::Result<Self> {
-        let socket = options::stream_socket(address)?;
-        match address {
-            Address::Inet(_) => {
-                setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-                setsockopt(&socket, sockopt::ReusePort, &options.reuse_port)?;
-                if options.freebind {
-                    setsockopt(&socket, sockopt::IpFreebind, &true)?;
-                }
-                if options.transparent {
-                    options::set_transparent(&socket, address)?;
-                }
-                if options.nodelay {
-                    // Accepted sockets inherit it.
-                    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-                }
-            }
-            Address::Unix(path) => remove_stale(path, address)?,
-        }
-        socket::bind(socket.as_raw_fd(), &*address.to_kernel()?)?;
+        let socket = bound_socket(address, options)?;
         let backlog = Backlog::new(options.backlog.clamp(1, limits::BACKLOG))?;
         socket::listen(&socket, backlog)?;
         let address = Address::from_kernel(&getsockname::<SockaddrStorage>(socket.as_raw_fd())?)?;
         Ok(ListenSocket { socket, address, options })
+    }
+
+    /// Whether [`ListenSocket::bind`] would work: nobody else listens there, and we may. No connection can arrive
+    /// meanwhile, and nothing is left behind.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub fn probe(address: &Address, options: ListenerOptions) -> io::Result<()> {
+        match address {
+            Address::Inet(_) => bound_socket(address, options).map(drop),
+            Address::Unix(path) if path.exists() => {
+                let probe = options::stream_socket(address)?;
+                match connect(probe.as_raw_fd(), &*address.to_kernel()?) {
+                    Ok(()) => Err(Errno::EADDRINUSE.into()),
+                    Err(_) => Ok(()),
+                }
+            }
+            Address::Unix(_) => Ok(()),
+        }
     }
 
     /// Where it listens; with the kernel's choice where port 0 was asked for.
@@ -116,6 +117,30 @@ impl ListenSocket {
             }),
         }
     }
+}
+
+/// A socket that is bound and does not listen.
+fn bound_socket(address: &Address, options: ListenerOptions) -> io::Result<OwnedFd> {
+    let socket = options::stream_socket(address)?;
+    match address {
+        Address::Inet(_) => {
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+            setsockopt(&socket, sockopt::ReusePort, &options.reuse_port)?;
+            if options.freebind {
+                setsockopt(&socket, sockopt::IpFreebind, &true)?;
+            }
+            if options.transparent {
+                options::set_transparent(&socket, address)?;
+            }
+            if options.nodelay {
+                // Accepted sockets inherit it.
+                setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+            }
+        }
+        Address::Unix(path) => remove_stale(path, address)?,
+    }
+    socket::bind(socket.as_raw_fd(), &*address.to_kernel()?)?;
+    Ok(socket)
 }
 
 /// Removes a socket file whose listener is gone.

@@ -2,6 +2,8 @@
 //!
 //! Rendered when asked, from the bytes in the store: a resource is JSON only for as long as the answer is built.
 
+mod mask;
+
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -23,19 +25,18 @@ use serde_json::{Value, json};
 
 use http::StatusCode;
 
+use self::mask::Mask;
 use super::{Admin, Page, Query};
 use crate::references::inline_routes;
 use crate::state::State;
 use crate::store::{Entry, Origin, Version};
 
 pub(super) fn page(admin: &Admin, query: &Query) -> Page {
-    if query.has("mask") {
-        return bad_request("the mask parameter is not supported: use resource\n".to_string());
-    }
-    let names = match query.regex("name_regex") {
+    let names = match names(query) {
         Ok(names) => names,
         Err(page) => return page,
     };
+    let mask = query.get("mask").and_then(Mask::parse);
     let schema = Schema::shared();
     let state = admin.state.borrow();
     let dump = Dump { state: &state, names };
@@ -49,11 +50,35 @@ pub(super) fn page(admin: &Admin, query: &Query) -> Page {
     sections.push(empty("ScopedRoutesConfigDump"));
     sections.push(pack(&dump.routes()));
     sections.push(empty("SecretsConfigDump"));
-    let sections: Vec<Value> = sections.iter().map(|section| schema.any_to_json(section)).collect();
-    match query.get("resource") {
-        None => Page::json(&json!({"configs": sections})),
-        Some(name) => one_resource(&sections, name),
+    let mut sections: Vec<Value> = sections.iter().map(|section| schema.any_to_json(section)).collect();
+    if let Some(name) = query.get("resource") {
+        return one_resource(&schema, &sections, name, mask.as_ref());
     }
+    if let Some(mask) = mask {
+        sections.retain_mut(|section| mask.trim_section(&schema, section));
+        if sections.is_empty() {
+            return bad_request(format!(
+                "FieldMask {} could not be successfully applied to any configs.",
+                mask.text()
+            ));
+        }
+    }
+    dump_of(sections)
+}
+
+/// Compat: an empty list is left out.
+fn dump_of(configs: Vec<Value>) -> Page {
+    Page::json(&if configs.is_empty() { json!({}) } else { json!({"configs": configs}) })
+}
+
+/// `?name_regex=`. Compat: it has to match the whole name.
+fn names(query: &Query) -> Result<Option<Regex>, Page> {
+    let Some(pattern) = query.get("name_regex") else { return Ok(None) };
+    Regex::new(&format!("^(?:{pattern})$")).map(Some).map_err(|error| {
+        let reason = error.to_string();
+        let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        bad_request(format!("INVALID_ARGUMENT: Error while parsing name_regex from {pattern}: {reason}"))
+    })
 }
 
 fn bad_request(text: String) -> Page {
@@ -66,13 +91,13 @@ fn empty(name: &str) -> Any {
 }
 
 /// `?resource=dynamic_active_clusters`: the elements of one list, each under its own type.
-fn one_resource(sections: &[Value], name: &str) -> Page {
+fn one_resource(schema: &Schema, sections: &[Value], name: &str, mask: Option<&Mask<'_>>) -> Page {
     for section in sections {
         let Some(section_type) = section["@type"].as_str() else { continue };
         match section.get(name) {
             Some(Value::Array(items)) => {
                 let Some(element) = ELEMENTS.iter().find(|(list, _)| *list == name) else { continue };
-                let configs: Vec<Value> = items
+                let mut configs: Vec<Value> = items
                     .iter()
                     .map(|item| {
                         let mut typed = serde_json::Map::new();
@@ -81,20 +106,26 @@ fn one_resource(sections: &[Value], name: &str) -> Page {
                         Value::Object(typed)
                     })
                     .collect();
-                return Page::json(&json!({"configs": configs}));
+                if let Some(mask) = mask
+                    && !configs.iter_mut().all(|element| mask.trim_element(schema, element))
+                {
+                    let paths = mask.as_message();
+                    return bad_request(format!("FieldMask {paths} could not be successfully used."));
+                }
+                return dump_of(configs);
             }
             Some(_) => {
                 return bad_request(format!(
-                    "{name} is not a repeated field. Use ?mask={name} to get only this field\n"
+                    "{name} is not a repeated field. Use ?mask={name} to get only this field"
                 ));
             }
             None => {}
         }
     }
     if ELEMENTS.iter().any(|(list, _)| *list == name) {
-        return Page::json(&json!({"configs": []}));
+        return dump_of(Vec::new());
     }
-    Page::text(StatusCode::NOT_FOUND, format!("{name} not found in config dump\n"))
+    Page::text(StatusCode::NOT_FOUND, format!("{name} not found in config dump"))
 }
 
 /// The lists of a config dump and the type of their elements.

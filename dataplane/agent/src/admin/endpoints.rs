@@ -49,6 +49,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         get("/config_dump", "dump current configuration", config_dump::page),
         &[
             ("resource", "The resource to dump"),
+            ("mask", "Field paths to show, comma-separated; with resource they are of each element"),
             ("name_regex", "Dump only the configurations whose names match the specified regex"),
             ("include_eds", "Dump endpoints as well"),
         ],
@@ -96,11 +97,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         admin.process.reopen_logs();
         Page::ok("OK\n")
     }),
-    post(
-        "/reset_counters",
-        "counters are never set back: rates are computed by whoever reads them",
-        |_, _| Page::text(StatusCode::NOT_IMPLEMENTED, "Counters cannot be reset.\n".to_string()),
-    ),
+    post("/reset_counters", "reset all counters to zero", |admin, _| {
+        admin.stats.reset_counters();
+        Page::ok("OK\n")
+    }),
     get("/runtime", "print runtime values", runtime),
     get("/server_info", "print server version/status information", server_info::page),
     with(

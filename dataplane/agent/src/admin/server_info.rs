@@ -1,6 +1,6 @@
 //! `/server_info`, `/memory`, `/certs`: the process about itself.
 
-use ringsail_telemetry::ServerGauge;
+use ringsail_telemetry::{ServerCounter, ServerGauge};
 use ringsail_xds::envoy::admin::v3::command_line_options::{DrainStrategy as WireStrategy, Mode as WireMode};
 use ringsail_xds::envoy::admin::v3::server_info::State as WireState;
 use ringsail_xds::envoy::admin::v3::{Certificates, CommandLineOptions, Memory, ServerInfo};
@@ -113,6 +113,21 @@ pub(super) fn refresh(admin: &Admin) {
     server.set(ServerGauge::MemoryAllocated, usage.private);
     server.set(ServerGauge::MemoryHeapSize, usage.private);
     server.set(ServerGauge::MemoryPhysicalSize, usage.resident);
+    let totals = admin.process.totals();
+    server.set(ServerGauge::TotalConnections, totals.connections_open);
+    server.set(ServerGauge::BuffersLent, totals.buffers_lent);
+    server.set(ServerGauge::Tasks, totals.tasks);
+    for (counter, value) in [
+        (ServerCounter::ConnectionsRefused, totals.connections_refused),
+        (ServerCounter::AcceptRests, totals.accept_rests),
+        (ServerCounter::BuffersExhausted, totals.buffers_refused),
+        (ServerCounter::TasksRefused, totals.tasks_refused),
+        (ServerCounter::TaskPanics, totals.task_panics),
+        (ServerCounter::AccessLogDropped, totals.access_log_dropped),
+    ] {
+        // The shards count since their start; this block is only ours to write.
+        server.add(counter, value.saturating_sub(server.counter(counter)));
+    }
     server.set(ServerGauge::EngineIoUring, u64::from(admin.process.engine().name == "io_uring"));
 }
 

@@ -37,7 +37,7 @@ use crate::limits::UPDATES_MAX;
 use crate::references::References;
 use crate::resolver::{Resolved, Resolver};
 use crate::state::{Phase, State};
-use crate::store::Origin;
+use crate::store::{Origin, Version};
 
 /// The agent thread: until told to stop.
 pub(super) async fn run(
@@ -103,7 +103,12 @@ pub(super) async fn run(
         first_listeners: false,
         phase,
         routes: BTreeMap::new(),
+        unbound: BTreeMap::new(),
+        adopted: vec![None; seam.process.concurrency() as usize],
+        news_ended: false,
+        live_with: None,
     };
+    let mut news = seam.news;
     agent.stats.server().set(ServerGauge::Concurrency, u64::from(seam.process.concurrency()));
     agent.begin(first);
     loop {
@@ -114,6 +119,7 @@ pub(super) async fn run(
             Some(event) = file_events.recv(), if agent.waiting.len() < UPDATES_MAX => agent.file(event),
             Some(answer) = answers.recv(), if agent.waiting.len() < UPDATES_MAX => agent.resolved(answer),
             Some(timer) = timers.recv() => agent.timer(timer),
+            news = news.recv(), if !agent.news_ended => agent.news(news),
             _ = stopped.changed() => return Ok(()),
         }
     }
@@ -153,6 +159,14 @@ pub(super) struct Loop {
     pub(super) control_plane: Option<Arc<Block<Cluster>>>,
     /// Statistics of route configurations, by connection manager and name.
     pub(super) routes: BTreeMap<(String, String), RouteCounts>,
+    /// Listeners whose addresses cannot be had at the moment.
+    pub(super) unbound: BTreeMap<String, Version>,
+    /// By shard, the version of the tables whose listeners it has opened.
+    pub(super) adopted: Vec<Option<u64>>,
+    /// Nobody is left to tell more.
+    pub(super) news_ended: bool,
+    /// The version of the tables that all shards must have before the proxy is LIVE.
+    pub(super) live_with: Option<u64>,
 }
 
 impl Loop {
@@ -168,7 +182,8 @@ impl Loop {
     }
 
     /// Another response, file or answer is to be compiled.
-    pub(super) fn push(&mut self, update: Update) {
+    pub(super) fn push(&mut self, mut update: Update) {
+        self.check_sockets(&mut update);
         self.waiting.push_back(update);
         self.compile_next();
     }
@@ -196,7 +211,8 @@ impl Loop {
 
     fn compiled(&mut self, compiled: Compiled) {
         let batch = self.in_work.take().unwrap_or_default();
-        for finding in &compiled.diagnostics {
+        let sockets = batch.iter().flat_map(|update| &update.refused_sockets);
+        for finding in compiled.diagnostics.iter().chain(sockets) {
             tracing::warn!("{finding}");
         }
         tracing::debug!(took = ?compiled.took, updates = batch.len(), "compiled");
@@ -226,6 +242,7 @@ impl Loop {
         let Some(kind) = update.kind() else { return };
         let refused: Vec<&Diagnostic> = findings
             .iter()
+            .chain(&update.refused_sockets)
             .filter(|one| {
                 one.severity == Severity::Refused
                     && one.resource_type == kind

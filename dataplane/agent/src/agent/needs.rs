@@ -21,6 +21,8 @@ pub(super) enum Timer {
     First(ResourceType),
     /// A route configuration or load assignment.
     Fetch(ResourceType, String),
+    /// It is time to try a listener's address again.
+    Bind(String),
 }
 
 impl Loop {
@@ -136,7 +138,11 @@ impl Loop {
         }
         let routes = self.arrived(ResourceType::RouteConfiguration, &self.wanted.route_configs);
         if self.clusters_ready && self.first_listeners && *self.phase.borrow() != Phase::Live && routes {
-            self.set_phase(Phase::Live);
+            // A later version must not move the goal: endpoints may change all the time.
+            let version = *self.live_with.get_or_insert(self.state.borrow().tables.version);
+            if self.shards_have(version) {
+                self.set_phase(Phase::Live);
+            }
         }
     }
 
@@ -163,6 +169,7 @@ impl Loop {
     pub(super) fn timer(&mut self, timer: Timer) {
         match timer {
             Timer::First(kind) => self.give_up_first(kind),
+            Timer::Bind(name) => self.bind_again(&name),
             Timer::Fetch(kind, name) => {
                 let there =
                     self.state.borrow().store.get(kind, &name).is_some_and(|entry| entry.accepted.is_some());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use ringsail_tables::{Change, ResourceType};
+use ringsail_tables::{Change, Diagnostic, ResourceType};
 use ringsail_xds::protocol::client;
 
 use crate::file::FileContent;
@@ -23,6 +23,8 @@ pub(super) struct Update {
     /// Version of the whole.
     pub(super) version: String,
     pub(super) cause: Cause,
+    /// Listeners among the resources whose addresses cannot be had.
+    pub(super) refused_sockets: Vec<Diagnostic>,
     kind: Option<ResourceType>,
 }
 
@@ -105,8 +107,16 @@ impl Update {
             removed: Vec::new(),
             version: String::new(),
             cause: Cause::Answer,
+            refused_sockets: Vec::new(),
             kind: None,
         }
+    }
+
+    /// A listener that was refused because of its address, which can be had now.
+    pub(super) fn late_listener(name: &str, version: Version) -> Update {
+        let kind = ResourceType::Listener;
+        let change = Change::Put { kind, name: name.to_owned(), resource: version.body.clone() };
+        Update { resources: vec![(name.into(), version)], kind: Some(kind), ..Update::answers(vec![change]) }
     }
 
     fn new(
@@ -135,6 +145,7 @@ impl Update {
             }
             kept.push((name, Version { version, body, at }));
         }
-        Update { changes, resources: kept, removed, version, cause, kind: Some(kind) }
+        let refused_sockets = Vec::new();
+        Update { changes, resources: kept, removed, version, cause, refused_sockets, kind: Some(kind) }
     }
 }

@@ -126,17 +126,72 @@ fn parts_of_the_dump_can_be_asked_for() {
         dump["configs"][0]["@type"],
         "type.googleapis.com/envoy.admin.v3.ClustersConfigDump.StaticCluster"
     );
-    assert_eq!(proxy.json("/config_dump?resource=dynamic_listeners"), json!({"configs": []}));
-    let named = proxy.json("/config_dump?name_regex=nonesuch");
-    assert_eq!(named["configs"][1].get("static_clusters"), None);
+    assert_eq!(proxy.json("/config_dump?resource=dynamic_listeners"), json!({}));
+    for (pattern, shown) in [("nonesuch", false), ("s", true), ("s.", false), ("r|s", true)] {
+        let named = proxy.json(&format!("/config_dump?name_regex={pattern}"));
+        assert_eq!(named["configs"][1].get("static_clusters").is_some(), shown, "{pattern}: the whole name");
+    }
     assert_eq!(
         proxy.request("GET", "/config_dump?resource=bootstrap"),
-        (400, "bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field\n".to_string())
+        (400, "bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field".to_string())
     );
     assert_eq!(
         proxy.request("GET", "/config_dump?resource=nonesuch"),
-        (404, "nonesuch not found in config dump\n".to_string())
+        (404, "nonesuch not found in config dump".to_string())
     );
+}
+
+#[test]
+fn a_mask_leaves_the_fields_it_names() {
+    let proxy = live();
+    assert_eq!(
+        proxy.json("/config_dump?mask=bootstrap.admin.address"),
+        json!({"configs": [{
+            "@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump",
+            "bootstrap": {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}}},
+        }]})
+    );
+    let sections = |mask: &str| {
+        let dump = proxy.json(&format!("/config_dump?mask={mask}"));
+        let types = dump["configs"].as_array().unwrap().iter();
+        types
+            .map(|one| one["@type"].as_str().unwrap().rsplit('.').next().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sections("static_clusters"), ["ClustersConfigDump"]);
+    assert_eq!(sections("dynamic_listeners,version_info"), ["ListenersConfigDump"], "which has both");
+    assert_eq!(
+        proxy.json(
+            "/config_dump?resource=static_clusters&mask=cluster.name,cluster.load_assignment.cluster_name"
+        ),
+        json!({"configs": [{
+            "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump.StaticCluster",
+            "cluster": {"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+                "name": "s", "load_assignment": {"cluster_name": "s"}},
+        }]})
+    );
+    for mask in ["nonesuch", "static_clusters.cluster", "dynamic_route_configs,nonesuch"] {
+        let text = format!("FieldMask {mask} could not be successfully applied to any configs.");
+        assert_eq!(proxy.request("GET", &format!("/config_dump?mask={mask}")), (400, text));
+    }
+    assert_eq!(
+        proxy.request("GET", "/config_dump?resource=static_clusters&mask=cluster.nonesuch"),
+        (400, "FieldMask paths: \"cluster.nonesuch\"\n could not be successfully used.".to_string())
+    );
+}
+
+#[test]
+fn counters_can_be_reset_and_gauges_stay() {
+    let proxy = live();
+    assert_eq!(
+        proxy.stat("server.ringsail_connections_refused"),
+        Some(3),
+        "the shards' own counters are shown"
+    );
+    assert_eq!(proxy.request("GET", "/reset_counters").0, 405);
+    assert_eq!(proxy.request("POST", "/reset_counters"), (200, "OK\n".to_string()));
+    assert_eq!(proxy.stat("server.ringsail_connections_refused"), Some(0));
+    assert_eq!(proxy.stat("server.concurrency"), Some(2));
 }
 
 #[test]

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::control_plane::ControlPlane;
 use crate::proxy::{Proxy, eventually};
 
-const BOTH: [&str; 2] = ["DELTA_GRPC", "GRPC"];
+pub const BOTH: [&str; 2] = ["DELTA_GRPC", "GRPC"];
 
-fn bootstrap(api_type: &str, socket: &Path) -> String {
+pub fn bootstrap(api_type: &str, socket: &Path) -> String {
     format!(
         r#"
 node: {{id: sidecar~10.0.0.5~a.b~b.svc.cluster.local, cluster: a.b}}
@@ -60,7 +60,7 @@ fn small_mesh() -> ControlPlane {
     let plane = ControlPlane::new();
     plane.set(CLUSTER, "1", &[eds_cluster("a")]);
     plane.set(ENDPOINT, "1", &[endpoints("a", 80)]);
-    plane.set(LISTENER, "1", &[listener("l", 18080, "80")]);
+    plane.set(LISTENER, "1", &[listener("l", 0, "80")]);
     plane.set(ROUTE, "1", &[routes("80", "a")]);
     plane
 }
@@ -88,7 +88,7 @@ fn a_proxy_becomes_live_by_clusters_endpoints_listeners_routes() {
         assert_eq!(proxy.request("GET", "/ready"), (200, "LIVE\n".to_string()));
         assert_eq!(asked_types(&plane), [CLUSTER, ENDPOINT, LISTENER, ROUTE], "{api_type}");
         assert_eq!(plane.nodes.lock().expect("lock")[0].id, "sidecar~10.0.0.5~a.b~b.svc.cluster.local");
-        assert_eq!(proxy.get("/listeners"), "l::127.0.0.1:18080\n");
+        assert_eq!(proxy.get("/listeners"), "l::127.0.0.1:0\n");
         assert!(proxy.get("/clusters").contains("a::10.0.0.1:80::health_flags::healthy"));
         for (name, value) in [
             ("cluster_manager.cds.update_success", 1),

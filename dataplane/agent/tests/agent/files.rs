@@ -33,7 +33,7 @@ fn listener(dir: &Path) -> String {
 resources:
 - '@type': type.googleapis.com/envoy.config.listener.v3.Listener
   name: l
-  address: {{socket_address: {{address: 127.0.0.1, port_value: 18081}}}}
+  address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
   filter_chains:
   - filters:
     - name: envoy.filters.network.http_connection_manager
@@ -70,7 +70,7 @@ fn files_are_followed_when_they_are_renamed_in() {
     let proxy = Proxy::start(&bootstrap(dir.path()));
     eventually("live", || proxy.agent.phase() == Phase::Live);
     assert_eq!(proxy.clusters(), ["a"]);
-    assert_eq!(proxy.get("/listeners"), "l::127.0.0.1:18081\n");
+    assert_eq!(proxy.get("/listeners"), "l::127.0.0.1:0\n");
 
     replace(
         &at("cds.yaml"),

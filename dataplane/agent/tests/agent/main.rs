@@ -5,4 +5,5 @@ mod admin;
 mod ads;
 mod control_plane;
 mod files;
+mod listening;
 mod proxy;

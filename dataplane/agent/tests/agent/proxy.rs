@@ -5,8 +5,11 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ringsail_agent::news::NewsReceiver;
 use ringsail_agent::options::LogLevel;
-use ringsail_agent::{Agent, Bootstrap, Command, Drain, Engine, Options, Prepared, Process, Seam};
+use ringsail_agent::{
+    Agent, Bootstrap, Command, Drain, Engine, Options, Prepared, Process, Seam, ShardTotals,
+};
 use ringsail_runtime::publish::publication;
 use ringsail_telemetry::Registry;
 use serde_json::Value;
@@ -28,6 +31,10 @@ impl Process for Calls {
 
     fn concurrency(&self) -> u32 {
         2
+    }
+
+    fn totals(&self) -> ShardTotals {
+        ShardTotals { connections_refused: 3, ..ShardTotals::default() }
     }
 
     fn drain_listeners(&self, drain: Drain) {
@@ -62,6 +69,12 @@ pub struct Proxy {
 impl Proxy {
     /// Starts an agent from a bootstrap in YAML; an admin endpoint is added.
     pub fn start(bootstrap: &str) -> Proxy {
+        // There are no shards to wait for.
+        Proxy::start_with(bootstrap, ringsail_agent::news::channel().1)
+    }
+
+    /// The same, with shards that tell `news`.
+    pub fn start_with(bootstrap: &str, news: NewsReceiver) -> Proxy {
         let text = format!(
             "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}\n{bootstrap}"
         );
@@ -72,7 +85,7 @@ impl Proxy {
         let prepared = Prepared::new(*options, bootstrap).expect("valid resources");
         let (publisher, _seats) = publication(prepared.tables().clone(), 0).expect("a publication");
         let process = Arc::new(Calls::default());
-        let seam = Seam { publisher, stats: Registry::new(), process: process.clone() };
+        let seam = Seam { publisher, stats: Registry::new(), process: process.clone(), news };
         Proxy { agent: prepared.start(seam).expect("started"), process }
     }
 

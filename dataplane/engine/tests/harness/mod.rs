@@ -93,7 +93,8 @@ impl Proxy {
                 Some(Event::Listening { name, address }) => {
                     addresses.push((name, address.as_inet().expect("a TCP listener")));
                 }
-                Some(Event::NotListening { name, error }) => panic!("{name} does not listen: {error}"),
+                Some(Event::NotListening { name, error, .. }) => panic!("{name} does not listen: {error}"),
+                Some(Event::Adopted { .. }) => {}
                 None => panic!("the shard ended"),
             }
         }

@@ -71,13 +71,20 @@ pub struct LogWriter {
     logs: Arc<Mutex<Vec<Arc<LogSpec>>>>,
     requests: Arc<Requests>,
     failures: Arc<AtomicU64>,
+    /// What each queue end has dropped; see [`LogQueue::dropped`].
+    dropped: Mutex<Vec<Arc<AtomicU64>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl LogWriter {
-    /// Starts the thread.
+    /// Starts the thread with the default bound of its queue.
     pub fn start() -> io::Result<Self> {
-        let (messages, received) = bounded(LOG_QUEUE_MAX);
+        Self::start_with(LOG_QUEUE_MAX)
+    }
+
+    /// Starts the thread; `records_max` may wait for it.
+    pub fn start_with(records_max: usize) -> io::Result<Self> {
+        let (messages, received) = bounded(records_max);
         let logs = Arc::<Mutex<Vec<Arc<LogSpec>>>>::default();
         let failures = Arc::<AtomicU64>::default();
         let requests = Arc::<Requests>::default();
@@ -90,7 +97,7 @@ impl LogWriter {
         };
         let thread =
             std::thread::Builder::new().name("access-log".into()).spawn(move || output.run(&received))?;
-        Ok(Self { messages, logs, requests, failures, thread: Some(thread) })
+        Ok(Self { messages, logs, requests, failures, dropped: Mutex::default(), thread: Some(thread) })
     }
 
     /// Declares a log. Call it when configuration is adopted, not per request; keep the id with the
@@ -106,7 +113,15 @@ impl LogWriter {
 
     /// A queue end for one more shard.
     pub fn queue(&self) -> LogQueue {
-        LogQueue { messages: self.messages.clone(), dropped: Arc::default() }
+        let dropped = Arc::<AtomicU64>::default();
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&dropped));
+        LogQueue { messages: self.messages.clone(), dropped }
+    }
+
+    /// Records dropped through all queue ends since start.
+    pub fn dropped(&self) -> u64 {
+        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        dropped.iter().map(|one| one.load(Relaxed)).sum()
     }
 
     /// Writes what is pending, closes all files and opens them again at their next line: for log

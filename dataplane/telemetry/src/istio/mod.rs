@@ -15,8 +15,8 @@ mod shown;
 mod tests;
 
 pub use metric::{Family, IstioMetric, MetricSet, Tag};
-pub use series::{Label, Labels, Series, SeriesSet};
 pub(crate) use series::Made;
+pub use series::{Label, Labels, Series, SeriesSet};
 pub(crate) use shown::{SeriesTotals, Shown};
 
 /// Name space of these metrics inside Envoy. `/stats` shows it, Prometheus does not. Histogram bucket settings match
