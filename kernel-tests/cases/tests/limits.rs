@@ -1,8 +1,10 @@
 //! At a limit the answer is a refusal that is counted.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use ringsail_harness::config::{TYPE, one_route};
 use ringsail_harness::peer::Peer;
@@ -78,6 +80,96 @@ fn a_head_at_the_configured_limit_passes_and_one_past_it_is_refused() {
         let answer = client::Connection::open(peer.address(0)).unwrap().send(&request).unwrap();
         assert_eq!(answer.status, status, "{bytes} bytes");
     }
+}
+
+#[test]
+fn a_shard_refuses_connections_past_its_limit_and_counts_them() {
+    let Some(binary) = binaries::ringsail_or_notice() else { return };
+    for engine in engines::available() {
+        let template = one_route(upstream::start().unwrap());
+        let limits = ["--engine", engine, "--shard-connections-max", "4"];
+        let peer = Peer::start_with("ringsail", &binary, &template, &limits).unwrap();
+        // Three from clients, one to the upstream.
+        let mut held: Vec<_> = (0..3).map(|_| client::Connection::open(peer.address(0)).unwrap()).collect();
+        for connection in &mut held {
+            assert_eq!(connection.get("/").unwrap().status, 200, "{engine}");
+        }
+        assert!(is_refused(peer.address(0)), "{engine}: the fifth connection");
+        assert!(counter(&peer, "server.ringsail_connections_refused") >= 1, "{engine}");
+        let scraped = peer.admin("/stats/prometheus").unwrap();
+        assert!(scraped.contains("ringsail_connections_refused"), "{engine}: {scraped}");
+        assert_eq!(held[0].get("/").unwrap().status, 200, "{engine}: those that are open go on");
+        held.pop();
+        wait::until("room again", || {
+            client::get(peer.address(0), "/").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+}
+
+#[test]
+fn a_shard_without_a_free_buffer_refuses_the_next_connection_and_goes_on() {
+    let Some(binary) = binaries::ringsail_or_notice() else { return };
+    for engine in engines::available() {
+        let (upstream, answers) = upstream::held().unwrap();
+        let template = one_route(upstream);
+        let limits = ["--engine", engine, "--shard-buffers-max", "2"];
+        let peer = Peer::start_with("ringsail", &binary, &template, &limits).unwrap();
+        // What a client sends while its request waits for an answer is kept in a buffer.
+        let mut waiting = Vec::new();
+        while counter(&peer, "server.ringsail_buffers_exhausted") == 0 {
+            assert!(waiting.len() < 100, "{engine}: a hundred connections found buffers");
+            let mut stream = TcpStream::connect(peer.address(0)).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1").unwrap();
+            waiting.push(stream);
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(counter(&peer, "server.ringsail_buffers_lent") <= 2, "{engine}");
+        drop(waiting);
+        drop(answers);
+        wait::until("buffers again", || {
+            client::get(peer.address(0), "/").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+}
+
+#[test]
+fn a_shard_starts_no_more_tasks_than_it_may() {
+    let Some(binary) = binaries::ringsail_or_notice() else { return };
+    for engine in engines::available() {
+        let template = one_route(upstream::start().unwrap());
+        let limits = ["--engine", engine, "--shard-tasks-max", "16"];
+        let peer = Peer::start_with("ringsail", &binary, &template, &limits).unwrap();
+        let mut first = client::Connection::open(peer.address(0)).unwrap();
+        assert_eq!(first.get("/").unwrap().status, 200, "{engine}");
+        let held: Vec<_> = (0..32).map(|_| TcpStream::connect(peer.address(0)).unwrap()).collect();
+        wait::until("tasks are refused", || counter(&peer, "server.ringsail_tasks_refused") >= 1);
+        assert!(counter(&peer, "server.ringsail_tasks") <= 16, "{engine}");
+        assert_eq!(first.get("/").unwrap().status, 200, "{engine}: what runs goes on");
+        drop(held);
+        wait::until("room again", || {
+            client::get(peer.address(0), "/").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+}
+
+#[test]
+fn access_log_records_past_the_queue_are_dropped_and_counted_and_requests_go_on() {
+    let Some(binary) = binaries::ringsail_or_notice() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Opening a pipe that nobody reads blocks the writer.
+    let pipe = folder.path().join("log");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut template = one_route(upstream::start().unwrap());
+    manager(&mut template)["access_log"] = json!([{"name": "file", "typed_config": {
+        "@type": format!("{TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog"),
+        "path": pipe.to_string_lossy()}}]);
+    let peer = Peer::start_with("ringsail", &binary, &template, &["--access-log-queue-max", "4"]).unwrap();
+    wait::until("records are dropped", || {
+        assert_eq!(client::get(peer.address(0), "/").unwrap().status, 200);
+        counter(&peer, "server.ringsail_access_log_dropped") >= 5
+    });
+    // Somebody has to read, or the writer never ends.
+    thread::spawn(move || std::fs::read(pipe));
 }
 
 fn manager(template: &mut Value) -> &mut Value {
