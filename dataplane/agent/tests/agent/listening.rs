@@ -49,7 +49,7 @@ fn a_listener_whose_address_is_taken_is_refused_and_tried_again_while_the_last_g
         assert_eq!(
             text,
             format!(
-                "Listener \"moves\": address: cannot bind 127.0.0.1:{port}: EADDRINUSE: Address already in use"
+                "Listener \"moves\": address: cannot bind 127.0.0.1:{port}: Address already in use (os error 98)"
             )
         );
         assert_eq!(
