@@ -29,6 +29,7 @@ use crate::failure::Failure;
 use crate::filters::{cors, fault, mirror};
 use crate::forward::together;
 use crate::headers::request::Origin;
+use crate::http2::downstream::ServerStream;
 use crate::inflow::Inflow;
 use crate::message::{Incoming, Outgoing};
 use crate::progress::{Deadlines, Limits, Progress};
@@ -53,22 +54,35 @@ pub enum Ending {
     DelayedClose,
 }
 
-/// Serves the request whose head is in `scratch`; body bytes and pipelined requests are in `inflow` and on the socket.
+/// The client's end of an exchange.
+pub enum Client<'a> {
+    /// Its connection speaks HTTP/1; body bytes and pipelined requests are in the inflow and on the socket.
+    H1(&'a mut Inflow),
+    /// A stream of its HTTP/2 connection.
+    H2(ServerStream),
+}
+
+/// Serves the request whose head is in `scratch`.
 pub async fn exchange(
     shard: &Rc<Shard>,
     connection: &Connection,
     entered: &Entered,
     scratch: &mut Scratch,
-    inflow: &mut Inflow,
+    client: Client<'_>,
 ) -> Ending {
     let progress = Progress::begin(now());
     let length = scratch.request.framing().body;
-    let body = RequestBody::new(Incoming::h1(&connection.stream, inflow, length), length);
     let upstream_out = std::mem::take(&mut scratch.upstream_out);
-    let mut source = Source { body, upstream_out };
-    let Some(mut exchange) = Exchange::begin(shard, connection, entered, &progress, scratch) else {
-        return Ending::Close;
+    let (incoming, outgoing) = match client {
+        Client::H1(inflow) => (Incoming::h1(&connection.stream, inflow, length), None),
+        Client::H2(stream) => {
+            let (receive, send) = stream.split(&progress.response_started);
+            (Incoming::H2(receive), Some(Outgoing::H2(send)))
+        }
     };
+    let mut source = Source { body: RequestBody::new(incoming, length), upstream_out };
+    let begun = Exchange::begin(shard, connection, entered, &progress, scratch, outgoing);
+    let Some(mut exchange) = begun else { return Ending::Close };
     let ending = match exchange.run(&mut source).await {
         Ok(ending) => ending,
         Err(failure) => exchange.fail(failure).await,
@@ -84,12 +98,19 @@ pub async fn refuse(
     connection: &Connection,
     entered: &Entered,
     scratch: &mut Scratch,
+    client: Client<'_>,
     failure: Failure,
 ) -> Ending {
     let progress = Progress::begin(now());
-    let Some(mut exchange) = Exchange::begin(shard, connection, entered, &progress, scratch) else {
-        return Ending::Close;
+    let (_receive, outgoing) = match client {
+        Client::H1(_) => (None, None),
+        Client::H2(stream) => {
+            let (receive, send) = stream.split(&progress.response_started);
+            (Some(receive), Some(Outgoing::H2(send)))
+        }
     };
+    let begun = Exchange::begin(shard, connection, entered, &progress, scratch, outgoing);
+    let Some(mut exchange) = begun else { return Ending::Close };
     // Nothing of a broken head is believed.
     exchange.request.clear();
     exchange.facts.grpc = false;
@@ -116,6 +137,8 @@ pub struct Facts<'a> {
     pub origin: Origin,
     /// gRPC clients get local replies as gRPC.
     pub grpc: bool,
+    /// What the client speaks.
+    pub version: Version,
     /// What the client asked of its connection.
     client_persistent: bool,
     switch: Switch,
@@ -155,6 +178,7 @@ impl<'a> Exchange<'a> {
         entered: &'a Entered,
         progress: &'a Progress,
         scratch: &'a mut Scratch,
+        outgoing: Option<Outgoing<'a>>,
     ) -> Option<Exchange<'a>> {
         let manager = entered.manager()?;
         let framing = scratch.request.framing();
@@ -177,6 +201,7 @@ impl<'a> Exchange<'a> {
             progress,
             origin: Origin { client: connection.peer, internal: false },
             grpc: crate::local_reply::is_grpc(scratch.request.fields().get("content-type")),
+            version: scratch.request.version(),
             client_persistent: framing.persistent,
             switch: Switch::None,
         };
@@ -186,11 +211,11 @@ impl<'a> Exchange<'a> {
             request: &mut scratch.request,
             response: &mut scratch.response,
             trail: &mut scratch.trail,
-            outgoing: Outgoing::h1(
+            outgoing: outgoing.unwrap_or(Outgoing::h1(
                 &connection.stream,
                 &mut scratch.downstream_out,
                 &progress.response_started,
-            ),
+            )),
             text: &mut scratch.text,
             deadlines: Deadlines::new(limits),
             tables: Some(entered.tables.clone()),
@@ -345,6 +370,10 @@ impl<'a> Facts<'a> {
 
     /// Whether the connection may carry another request after an answer that starts now.
     fn may_persist(&self) -> bool {
+        if self.version == Version::Http2 {
+            // GOAWAY says it there, and ends no stream.
+            return true;
+        }
         let manager = self.manager;
         let connection = self.connection;
         let too_old = manager.connection_duration_max.is_some_and(|max| now() - connection.opened >= max);
@@ -371,7 +400,7 @@ impl<'a> Facts<'a> {
     /// How an answer's body is written, given how it comes. An HTTP/1.0 client knows no chunks.
     fn outward_length(&self, inward: BodyLength, client: Version) -> BodyLength {
         match (inward, client) {
-            (BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
+            (BodyLength::UntilClose, Version::Http11 | Version::Http2) => BodyLength::Chunked,
             (BodyLength::Chunked, Version::Http10) => BodyLength::UntilClose,
             (length, _) => length,
         }

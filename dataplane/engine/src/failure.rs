@@ -71,7 +71,16 @@ pub enum Failure {
     ResponseTermination,
     /// An accepted upgrade request was not answered with 101.
     UpgradeNotAnswered,
+    /// The upstream has reset its stream inside the body of its answer.
+    ResponseReset,
     // Downstream.
+    /// The client has reset the request's stream.
+    ClientReset,
+    /// The head of an HTTP/2 request breaks a bound or a rule; its stream is reset.
+    StreamRefused {
+        /// `RESPONSE_CODE_DETAILS`.
+        details: &'static str,
+    },
     /// The client closed or reset its connection.
     ClientGone,
     /// Nothing moved for the stream idle timeout.
@@ -266,6 +275,19 @@ impl Failure {
                 "upstream_reset_after_response_started{connection_termination}",
             )
             .closing(),
+            Self::ResponseReset => Row::new(
+                0,
+                "",
+                Some(Flag::UpstreamRemoteReset),
+                "upstream_reset_after_response_started{remote_reset}",
+            )
+            .closing(),
+            Self::ClientReset => {
+                Row::new(0, "", Some(Flag::DownstreamRemoteReset), "http2.remote_reset").closing()
+            }
+            Self::StreamRefused { details } => {
+                Row::new(0, "", Some(Flag::DownstreamRemoteReset), details).closing()
+            }
             Self::UpgradeNotAnswered => Row::new(0, "", None, "websocket_handshake_unsuccessful").closing(),
             Self::ClientGone => {
                 Row::new(0, "", Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect")

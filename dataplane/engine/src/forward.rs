@@ -146,6 +146,7 @@ async fn send_tunnel(
         progress.touch();
         body.incoming.consume(piece.consumed);
     }
+    upstream.end_tunnel().await?;
     Ok(())
 }
 
@@ -230,6 +231,7 @@ pub async fn response_body(
             Err(Lost::Ended) if length == BodyLength::Tunnel => return Err(ended_early),
             Err(Lost::Ended) => incoming.finish().map_err(|_| ended_early)?,
             Err(Lost::Broken) => return Err(ended_early),
+            Err(Lost::Reset(_)) => return Err(Failure::ResponseReset),
         }
     }
 }

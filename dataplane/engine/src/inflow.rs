@@ -19,6 +19,11 @@ impl Inflow {
         Inflow { lease: (!lease.is_empty()).then_some(lease) }
     }
 
+    /// Gives the block away.
+    pub fn into_lease(self) -> Option<Lease> {
+        self.lease
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.lease.as_deref().unwrap_or_default()

@@ -35,6 +35,7 @@ pub mod failure;
 pub mod filters;
 pub mod forward;
 pub mod headers;
+pub mod http2;
 pub mod inflow;
 pub mod limits;
 pub mod local_reply;

@@ -71,3 +71,23 @@ pub const LOG_RECORDS_MAX: usize = 8192;
 /// How long a local reply may wait for the client to take it. A few hundred bytes do not fit only when the client has
 /// stopped reading.
 pub const LOCAL_REPLY_SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that one HTTP/2 stream may have waiting to be written to its connection. Two of the largest frames a peer
+/// asks for by default: one on its way, one ready.
+pub const HTTP2_STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// HTTP/2 streams a client may reset before we have even looked at them; more end the connection.
+/// Source: half of [`PREMATURE_RESETS_STREAMS`], as for resets that come a little later.
+pub const HTTP2_PENDING_RESETS_MAX: usize = PREMATURE_RESETS_STREAMS as usize / 2;
+
+/// Streams after which the share of those that the client reset early is judged.
+/// Source: Envoy `overload.premature_reset_total_stream_count`.
+pub const PREMATURE_RESETS_STREAMS: u32 = 500;
+
+/// A stream that its client resets before this time, unanswered, was reset early.
+/// Source: Envoy `overload.premature_reset_min_stream_lifetime_seconds`.
+pub const PREMATURE_RESET_LIFETIME: Duration = Duration::from_secs(1);
+
+/// Streams that break the protocol, each answered by a reset of its own, before the connection ends. The bound of the
+/// `h2` crate, stated so that a new release does not move it.
+pub const HTTP2_STREAM_ERRORS_MAX: usize = 1024;

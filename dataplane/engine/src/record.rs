@@ -105,7 +105,13 @@ fn json_template(value: &Value) -> JsonTemplate {
 pub fn begin(facts: &Facts<'_>) {
     let Some(stats) = facts.http_stats() else { return };
     stats.add(HttpCounter::DownstreamRqTotal, 1);
-    stats.add(HttpCounter::DownstreamRqHttp1Total, 1);
+    stats.add(
+        match facts.version {
+            Version::Http10 | Version::Http11 => HttpCounter::DownstreamRqHttp1Total,
+            Version::Http2 => HttpCounter::DownstreamRqHttp2Total,
+        },
+        1,
+    );
     stats.raise(HttpGauge::DownstreamRqActive, 1);
 }
 
@@ -129,6 +135,7 @@ pub fn exchange(exchange: &Exchange<'_>) {
         record.protocol = Some(match exchange.request.version() {
             Version::Http10 => Protocol::Http10,
             Version::Http11 => Protocol::Http11,
+            Version::Http2 => Protocol::Http2,
         });
         record.upstream_protocol = trail.upstream_local.map(|_| Protocol::Http11);
         record.downstream_remote = facts.origin.client.map(Into::into).or(record.downstream_remote.take());

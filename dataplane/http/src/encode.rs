@@ -98,7 +98,7 @@ fn encode_fields(fields: &Fields, framing: Framing, version: Version, lengths: L
         _ if connection_says => {}
         (false, _) => out.extend_from_slice(b"connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
+        (true, Version::Http11 | Version::Http2) => {}
     }
     out.extend_from_slice(b"\r\n");
 }

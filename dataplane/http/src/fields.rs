@@ -103,6 +103,22 @@ impl Fields {
         Ok(())
     }
 
+    /// Adds a field that arrived, without the bound for edits: whoever received it has bounded the head. False, and
+    /// nothing is added, when the name is longer than 65535 bytes or the head 4 GiB.
+    pub fn receive(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let fits = self.arena.len() + name.len() + value.len() <= u32::MAX as usize;
+        let Some(name_len) = u16::try_from(name.len()).ok().filter(|_| fits) else { return false };
+        let name = self.receive_bytes(name);
+        let value = self.receive_bytes(value);
+        self.index.push(FieldSpan {
+            name_start: name.start,
+            name_len,
+            value_start: value.start,
+            value_len: value.len,
+        });
+        true
+    }
+
     /// Replaces all fields called `name` by one, at the place and with the name's case of the
     /// first; appends when there is none. `value` is treated as in [`append`](Self::append).
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
@@ -155,12 +171,20 @@ impl Fields {
         &self.arena
     }
 
+    /// Adds received bytes that are no field.
+    pub(crate) fn receive_bytes(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        // The caller's bound on a head is far below 4 GiB.
+        Span { start: start as u32, len: bytes.len() as u32 }
+    }
+
     pub(crate) fn extend_arena(&mut self, bytes: &[u8]) {
         self.arena.extend_from_slice(bytes);
     }
 
-    /// Ends decoding: everything that follows counts as an edit.
-    pub(crate) fn seal(&mut self) {
+    /// Ends receiving: everything that follows counts as an edit.
+    pub fn seal(&mut self) {
         self.decoded_len = self.arena.len();
     }
 

@@ -12,14 +12,17 @@ pub enum Version {
     /// `HTTP/1.1`
     #[default]
     Http11,
+    /// `HTTP/2`, whose messages do not come as text: see [`RequestHead::receive`].
+    Http2,
 }
 
 impl Version {
-    /// `HTTP/1.0` or `HTTP/1.1`.
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
     }
 }
@@ -68,6 +71,35 @@ impl RequestHead {
         head.set_path(path)?;
         head.target = head.path;
         Ok(head)
+    }
+
+    /// Begins a head that arrived in parts (HTTP/2): its pseudo-header fields. The other fields follow through
+    /// [`Fields::receive`]; [`Fields::seal`] ends it. Nothing is checked that HTTP/2 has checked already.
+    ///
+    /// The authority becomes the first field, `host`, so that everything that works on heads finds it where HTTP/1
+    /// has it. A CONNECT has no path.
+    pub fn receive(&mut self, method: &[u8], scheme: &[u8], authority: Option<&[u8]>, path: Option<&[u8]>) {
+        self.clear();
+        self.version = Version::Http2;
+        self.method = Method::from_bytes(method);
+        self.method_name = self.fields.receive_bytes(method);
+        self.scheme = self.fields.receive_bytes(scheme);
+        self.authority = authority.map(|authority| self.fields.receive_bytes(authority));
+        if let (Some(authority), Some(span)) = (authority, self.authority) {
+            self.fields.receive(b"host", authority);
+            debug_assert_eq!(self.fields.bytes(span), authority);
+        }
+        match path {
+            Some(path) => {
+                self.path = self.fields.receive_bytes(path);
+                self.form = if path == b"*" { TargetForm::Asterisk } else { TargetForm::Origin };
+            }
+            None => {
+                self.path = self.authority.unwrap_or_default();
+                self.form = TargetForm::Authority;
+            }
+        }
+        self.target = self.path;
     }
 
     /// Forgets the message and keeps the memory.
@@ -182,6 +214,13 @@ impl ResponseHead {
     /// An empty head to decode into; allocates on first use.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Begins a head that arrived in parts (HTTP/2). Its fields follow through [`Fields::receive`]; [`Fields::seal`]
+    /// ends it.
+    pub fn receive(&mut self, status: u16) {
+        self.reset(status);
+        self.version = Version::Http2;
     }
 
     /// Makes this a response of our own with `status`, the standard reason phrase and no fields,

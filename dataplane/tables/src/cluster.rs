@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::balancing::LoadBalancing;
 use crate::endpoint::Endpoints;
+use crate::http2::Http2Settings;
 use crate::ids::ClusterId;
 use crate::metadata::Metadata;
 use crate::strings::Str;
@@ -137,6 +138,8 @@ pub struct ConnectionSettings {
     pub connect_timeout: Duration,
     /// Protocol spoken upstream.
     pub protocol: UpstreamProtocol,
+    /// Settings of connections that speak HTTP/2.
+    pub http2: Http2Settings,
     /// Idle time after which a pooled connection is closed; `None` means never. Default 1 h.
     pub idle_timeout: Option<Duration>,
     /// Longest life of a connection.

@@ -21,6 +21,7 @@ mod endpoint;
 mod fingerprint;
 mod hcm;
 mod headers;
+mod http2;
 mod istio;
 mod listener;
 mod listeners;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::access_log::AccessLog;
 use crate::address::Cidr;
+use crate::http2::Http2Settings;
 use crate::ids::RouteConfigId;
 use crate::istio::{IstioStats, PeerMetadata};
 use crate::policy::Fault;
@@ -20,6 +21,8 @@ pub struct HttpConnectionManager {
     pub stat_prefix: Str,
     /// Protocol spoken by clients.
     pub codec: Codec,
+    /// Settings of those that speak HTTP/2.
+    pub http2: Http2Settings,
     /// Route configuration; always in the same version of the tables.
     pub routes: RouteConfigId,
     /// Filters in order; the last one is the router.

@@ -241,6 +241,8 @@ scope! {
         DownstreamRqHeaderTimeout = "downstream_rq_header_timeout",
         /// Requests whose head was too large.
         DownstreamRqTooLarge = "downstream_rq_too_large",
+        /// Connections ended because most of their streams were reset by the client early.
+        DownstreamRqTooManyPrematureResets = "downstream_rq_too_many_premature_resets",
         /// Requests refused because resources ran out.
         DownstreamRqOverloadClose = "downstream_rq_overload_close",
         /// Answers started before the request was complete.

@@ -154,12 +154,23 @@ impl Stream {
     /// # Errors
     /// Those of `send(2)`; `BrokenPipe` where the peer is gone.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| {
-            self.poll_write(cx, || {
-                socket::send(self.inner.io.raw(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
-            })
+        poll_fn(|cx| self.poll_send(bytes, cx)).await
+    }
+
+    /// [`Stream::send`] for hand-written futures.
+    pub fn poll_send(&self, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, || {
+            socket::send(self.inner.io.raw(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
         })
-        .await
+    }
+
+    /// Sends some of `parts`, in order, and says how many bytes: for hand-written futures.
+    pub fn poll_send_vectored(&self, parts: &[IoSlice<'_>], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, || {
+            let batch = &parts[..parts.len().min(SLICES_MAX)];
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            socket::sendmsg::<SockaddrStorage>(self.inner.io.raw(), batch, &[], flags, None)
+        })
     }
 
     /// Sends what the kernel takes at once; `None` when it takes nothing.
@@ -199,14 +210,7 @@ impl Stream {
         // Drops empty slices at the front, which would make a send of nothing.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let count = poll_fn(|cx| {
-                self.poll_write(cx, || {
-                    let batch = &rest[..rest.len().min(SLICES_MAX)];
-                    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-                    socket::sendmsg::<SockaddrStorage>(self.inner.io.raw(), batch, &[], flags, None)
-                })
-            })
-            .await?;
+            let count = poll_fn(|cx| self.poll_send_vectored(rest, cx)).await?;
             IoSlice::advance_slices(&mut rest, count);
         }
         Ok(())

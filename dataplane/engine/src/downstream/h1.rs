@@ -22,21 +22,28 @@ use ringsail_runtime::{Either, drain, race};
 use ringsail_tables::hcm::{HttpConnectionManager, UnderscoreHeaders};
 use ringsail_telemetry::HttpCounter;
 
+use super::speaks_http2;
 use crate::connection::Connection;
-use crate::exchange::{Ending, exchange, refuse};
+use crate::exchange::{Client, Ending, exchange, refuse};
 use crate::failure::Failure;
+use crate::http2;
 use crate::inflow::Inflow;
 use crate::limits::RECEIVE_BYTES_MAX;
 use crate::shard::{Scratch, Shard};
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. One that turns out to speak HTTP/2 goes on there.
 pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: Inflow) {
     let mut waiting = first_bytes;
+    let mut decided = false;
     loop {
         if waiting.is_empty() && !await_request(&shard, &connection).await {
             return;
         }
-        // Boxed so that an idle connection does not carry the room an exchange needs.
+        // Boxed, here and below, so that an idle connection does not carry the room these need.
+        if !decided && Box::pin(speaks_http2(&shard, &connection, &mut waiting)).await {
+            return Box::pin(http2::downstream::serve(shard, connection, waiting)).await;
+        }
+        decided = true;
         let burst = serve_burst(&shard, &connection, waiting);
         match Box::pin(connection.until_drained(&shard, burst)).await {
             Ending::KeepAlive => waiting = Inflow::default(),
@@ -90,12 +97,15 @@ async fn serve_burst(shard: &Rc<Shard>, connection: &Connection, mut inflow: Inf
             Ok(true) => {}
             // The client ended its side between requests, or never began one.
             Ok(false) => break Ending::Close,
-            Err(failure) => break refuse(shard, connection, &entered, &mut scratch, failure).await,
+            Err(failure) => {
+                let client = Client::H1(&mut inflow);
+                break refuse(shard, connection, &entered, &mut scratch, client, failure).await;
+            }
         }
         connection.requests.set(connection.requests.get().saturating_add(1));
         // Again, because the head may have taken a while to come.
         let entered = connection.enter(shard);
-        match exchange(shard, connection, &entered, &mut scratch, &mut inflow).await {
+        match exchange(shard, connection, &entered, &mut scratch, Client::H1(&mut inflow)).await {
             Ending::KeepAlive if inflow.is_empty() => break Ending::KeepAlive,
             Ending::KeepAlive => {}
             ending => break ending,

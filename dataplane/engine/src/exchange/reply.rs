@@ -43,6 +43,8 @@ impl Reply<'_> {
 impl Exchange<'_> {
     /// Answers for a failure, if an answer is still possible.
     pub(super) async fn fail(&mut self, failure: Failure) -> Ending {
+        let reset = failure == Failure::ClientGone && self.outgoing.was_reset();
+        let failure = if reset { Failure::ClientReset } else { failure };
         let row = failure.row();
         if self.facts.progress.response_started.get() || row.status == 0 {
             return self.break_off(failure);
@@ -86,6 +88,7 @@ impl Exchange<'_> {
             _ => failure.details(),
         };
         self.count_failure(failure);
+        self.outgoing.abort();
         if failure == Failure::ClientGone { Ending::Close } else { Ending::DelayedClose }
     }
 
@@ -101,7 +104,7 @@ impl Exchange<'_> {
             Failure::RequestTimeout => HttpCounter::DownstreamRqTimeout,
             Failure::RequestHeadersTimeout => HttpCounter::DownstreamRqHeaderTimeout,
             Failure::Codec(_) | Failure::LowVersion => HttpCounter::DownstreamCxProtocolError,
-            Failure::ClientGone => HttpCounter::DownstreamRqRxReset,
+            Failure::ClientGone | Failure::ClientReset => HttpCounter::DownstreamRqRxReset,
             _ => return,
         };
         self.facts.connection.count(counter);

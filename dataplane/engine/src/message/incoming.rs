@@ -6,6 +6,7 @@ use std::ops::Range;
 use ringsail_http::{BodyDecoder, BodyLength, DecodeError, Fields};
 use ringsail_runtime::net::Stream;
 
+use crate::http2;
 use crate::inflow::Inflow;
 
 /// Where a body's bytes come from.
@@ -20,6 +21,8 @@ pub enum Incoming<'a> {
         /// Finds the body in there.
         decoder: BodyDecoder,
     },
+    /// An HTTP/2 stream.
+    H2(http2::Receive),
 }
 
 /// A piece of a body among the bytes at hand.
@@ -40,6 +43,8 @@ pub enum Lost {
     Ended,
     /// The connection is broken.
     Broken,
+    /// The peer has reset the stream, with this code.
+    Reset(u32),
 }
 
 impl<'a> Incoming<'a> {
@@ -52,6 +57,8 @@ impl<'a> Incoming<'a> {
     pub fn become_tunnel(&mut self) {
         match self {
             Incoming::H1 { decoder, .. } => *decoder = BodyDecoder::new(BodyLength::Tunnel),
+            // The same frames carry it.
+            Incoming::H2(_) => {}
         }
     }
 
@@ -59,6 +66,7 @@ impl<'a> Incoming<'a> {
     pub fn is_end(&self) -> bool {
         match self {
             Incoming::H1 { decoder, .. } => decoder.is_end(),
+            Incoming::H2(receive) => receive.is_end(),
         }
     }
 
@@ -66,6 +74,7 @@ impl<'a> Incoming<'a> {
     pub fn is_empty(&self) -> bool {
         match self {
             Incoming::H1 { inflow, .. } => inflow.is_empty(),
+            Incoming::H2(receive) => receive.is_empty(),
         }
     }
 
@@ -73,6 +82,7 @@ impl<'a> Incoming<'a> {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Incoming::H1 { inflow, .. } => inflow.bytes(),
+            Incoming::H2(receive) => receive.bytes(),
         }
     }
 
@@ -84,6 +94,7 @@ impl<'a> Incoming<'a> {
                 Ok(false) => Err(Lost::Ended),
                 Err(_) => Err(Lost::Broken),
             },
+            Incoming::H2(receive) => receive.fill().await,
         }
     }
 
@@ -94,6 +105,7 @@ impl<'a> Incoming<'a> {
                 let step = decoder.decode(inflow.bytes())?;
                 Ok(Piece { consumed: step.consumed, data: step.data, end: step.end })
             }
+            Incoming::H2(receive) => Ok(receive.piece()),
         }
     }
 
@@ -101,6 +113,7 @@ impl<'a> Incoming<'a> {
     pub fn consume(&mut self, count: usize) {
         match self {
             Incoming::H1 { inflow, .. } => inflow.consume(count),
+            Incoming::H2(receive) => receive.consume(count),
         }
     }
 
@@ -108,6 +121,8 @@ impl<'a> Incoming<'a> {
     pub fn finish(&mut self) -> Result<(), DecodeError> {
         match self {
             Incoming::H1 { decoder, .. } => decoder.finish(),
+            // Only frames end a stream.
+            Incoming::H2(_) => Err(DecodeError::Incomplete),
         }
     }
 
@@ -115,6 +130,7 @@ impl<'a> Incoming<'a> {
     pub fn trailers(&self) -> Option<&Fields> {
         match self {
             Incoming::H1 { decoder, .. } => decoder.trailers(),
+            Incoming::H2(receive) => receive.trailers(),
         }
     }
 
@@ -129,6 +145,7 @@ impl<'a> Incoming<'a> {
                 }
                 pending().await
             }
+            Incoming::H2(receive) => receive.gone().await,
         }
     }
 }

@@ -9,6 +9,7 @@ use ringsail_http::{
 };
 use ringsail_runtime::net::Stream;
 
+use crate::http2;
 use crate::limits::COPIED_BODY_BYTES_MAX;
 
 /// Where a message goes. The head is put in front by whoever made it; the body follows through here.
@@ -27,6 +28,8 @@ pub enum Outgoing<'a> {
         /// Becomes true when a part of the message has reached the socket.
         written: &'a Cell<bool>,
     },
+    /// An HTTP/2 stream.
+    H2(http2::Send<'a>),
 }
 
 /// The receiver takes no more.
@@ -47,6 +50,7 @@ impl<'a> Outgoing<'a> {
                 out.clear();
                 encode_response(head, version, out);
             }
+            Outgoing::H2(send) => send.head(head),
         }
     }
 
@@ -58,6 +62,7 @@ impl<'a> Outgoing<'a> {
                 encode_response(head, Version::Http11, &mut bytes);
                 stream.send_all(&bytes).await.map_err(|_| Closed)
             }
+            Outgoing::H2(send) => send.interim(head.status(), Some(head.fields())),
         }
     }
 
@@ -65,6 +70,7 @@ impl<'a> Outgoing<'a> {
     pub async fn send_continue(&mut self) -> Result<(), Closed> {
         match self {
             Outgoing::H1 { stream, .. } => stream.send_all(CONTINUE).await.map_err(|_| Closed),
+            Outgoing::H2(send) => send.interim(100, None),
         }
     }
 
@@ -75,6 +81,7 @@ impl<'a> Outgoing<'a> {
                 *chunked = as_chunks;
                 *trailers = with_trailers;
             }
+            Outgoing::H2(_) => {}
         }
     }
 
@@ -93,6 +100,7 @@ impl<'a> Outgoing<'a> {
                 }
                 Ok(())
             }
+            Outgoing::H2(send) => send.data(data).await,
         }
     }
 
@@ -109,6 +117,7 @@ impl<'a> Outgoing<'a> {
                 }
                 result.map(|()| true).map_err(|_| Closed)
             }
+            Outgoing::H2(send) => send.flush().await,
         }
     }
 
@@ -120,8 +129,35 @@ impl<'a> Outgoing<'a> {
                 (true, _) => out.extend_from_slice(LAST_CHUNK),
                 (false, _) => {}
             },
+            Outgoing::H2(send) => return send.finish(fields).await,
         }
         self.flush().await.map(|_| ())
+    }
+}
+
+impl Outgoing<'_> {
+    /// Ends our direction of a switched protocol; the other goes on.
+    pub async fn end_tunnel(&mut self) -> Result<(), Closed> {
+        match self {
+            Outgoing::H1 { stream, .. } => stream.shutdown_write().map_err(|_| Closed),
+            Outgoing::H2(send) => send.finish(None).await,
+        }
+    }
+
+    /// Whether the receiver has reset the stream it goes to.
+    pub fn was_reset(&self) -> bool {
+        match self {
+            Outgoing::H1 { .. } => false,
+            Outgoing::H2(send) => send.was_reset(),
+        }
+    }
+
+    /// The message cannot be completed. On HTTP/1 the connection will say so by its end.
+    pub fn abort(&mut self) {
+        match self {
+            Outgoing::H1 { .. } => {}
+            Outgoing::H2(send) => send.abort(http2::INTERNAL_ERROR),
+        }
     }
 }
 

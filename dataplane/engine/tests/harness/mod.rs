@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+pub mod http2;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};

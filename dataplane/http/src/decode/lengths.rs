@@ -45,7 +45,7 @@ impl Lengths {
     /// Whether the sender keeps the connection open (RFC 9112 §9.3).
     pub(crate) fn persistent(&self, version: Version) -> bool {
         match version {
-            Version::Http11 => !self.close,
+            Version::Http11 | Version::Http2 => !self.close,
             Version::Http10 => self.keep_alive && !self.close,
         }
     }

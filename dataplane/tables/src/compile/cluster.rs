@@ -11,6 +11,7 @@ use super::balancing::balancing;
 use super::context::Context;
 use super::endpoint::{Assignment, assignment};
 use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
+use super::http2::http2_settings;
 use super::listener::{BUFFER_BYTES_DEFAULT, plaintext};
 use super::metadata::metadata;
 use super::value::{duration, holds, port, source_address, timeout, unpack};
@@ -18,6 +19,7 @@ use crate::cluster::{
     Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, OutlierDetection, RetryBudget,
     TcpKeepalive, UpstreamProtocol,
 };
+use crate::http2::Http2Settings;
 
 /// Source: `Cluster.connect_timeout`.
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -159,6 +161,7 @@ fn dns_settings(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<DnsSettings
 struct HttpOptions {
     common: core::HttpProtocolOptions,
     http1: core::Http1ProtocolOptions,
+    http2: Http2Settings,
     protocol: Option<UpstreamProtocol>,
 }
 
@@ -168,17 +171,17 @@ fn http_options(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<HttpOptions
         .iter()
         .find(|(_, any)| holds::<http::HttpProtocolOptions>(any));
     let Some((name, any)) = extension else {
-        let old = if value.http2_protocol_options.is_some() {
-            warn_http2(cx, "http2_protocol_options");
-            Some(UpstreamProtocol::Http2)
-        } else {
-            None
-        };
+        let http2 = value
+            .http2_protocol_options
+            .as_ref()
+            .map(|options| cx.at("http2_protocol_options", |cx| http2_settings(cx, options)));
+        let old = http2.is_some().then_some(UpstreamProtocol::Http2);
         let by_downstream =
             value.protocol_selection == pb::cluster::ClusterProtocolSelection::UseDownstreamProtocol as i32;
         return Some(HttpOptions {
             common: value.common_http_protocol_options.unwrap_or_default(),
             http1: value.http_protocol_options.clone().unwrap_or_default(),
+            http2: http2.unwrap_or_default(),
             protocol: if by_downstream { Some(UpstreamProtocol::FromDownstream) } else { old },
         });
     };
@@ -191,12 +194,13 @@ fn http_options(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<HttpOptions
 fn extension_options(cx: &mut Context<'_>, value: http::HttpProtocolOptions) -> Option<HttpOptions> {
     use http::http_protocol_options::UpstreamProtocolOptions;
     use http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    let (protocol, http1) = match value.upstream_protocol_options {
+    let (protocol, http1, http2) = match value.upstream_protocol_options {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
-            Some(ProtocolConfig::HttpProtocolOptions(http1)) => (UpstreamProtocol::Http1, Some(http1)),
-            Some(ProtocolConfig::Http2ProtocolOptions(_)) => {
-                warn_http2(cx, "explicit_http_config.http2_protocol_options");
-                (UpstreamProtocol::Http2, None)
+            Some(ProtocolConfig::HttpProtocolOptions(http1)) => (UpstreamProtocol::Http1, Some(http1), None),
+            Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+                let path = "explicit_http_config.http2_protocol_options";
+                let http2 = cx.at(path, |cx| http2_settings(cx, &options));
+                (UpstreamProtocol::Http2, None, Some(http2))
             }
             Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
                 return cx.refuse("explicit_http_config", "HTTP/3 is not supported");
@@ -204,7 +208,10 @@ fn extension_options(cx: &mut Context<'_>, value: http::HttpProtocolOptions) -> 
             None => return cx.refuse("explicit_http_config", "names no protocol"),
         },
         Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
-            (UpstreamProtocol::FromDownstream, config.http_protocol_options)
+            let path = "use_downstream_protocol_config.http2_protocol_options";
+            let http2 = config.http2_protocol_options.as_ref();
+            let http2 = http2.map(|options| cx.at(path, |cx| http2_settings(cx, options)));
+            (UpstreamProtocol::FromDownstream, config.http_protocol_options, http2)
         }
         Some(UpstreamProtocolOptions::AutoConfig(_)) => {
             return cx.refuse("auto_config", "protocols cannot be negotiated without TLS");
@@ -217,12 +224,9 @@ fn extension_options(cx: &mut Context<'_>, value: http::HttpProtocolOptions) -> 
     Some(HttpOptions {
         common: value.common_http_protocol_options.unwrap_or_default(),
         http1: http1.unwrap_or_default(),
+        http2: http2.unwrap_or_default(),
         protocol: Some(protocol),
     })
-}
-
-fn warn_http2(cx: &mut Context<'_>, field: &str) {
-    cx.report.warn_at(field, "HTTP/2 is not spoken yet; HTTP requests to this cluster are answered 503");
 }
 
 fn connection(
@@ -243,6 +247,7 @@ fn connection(
     Some(ConnectionSettings {
         connect_timeout,
         protocol: options.protocol.unwrap_or(UpstreamProtocol::Http1),
+        http2: options.http2.clone(),
         idle_timeout: timeout(
             cx,
             "common_http_protocol_options.idle_timeout",

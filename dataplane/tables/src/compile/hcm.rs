@@ -12,6 +12,7 @@ use ringsail_xds::stats::PluginConfig;
 
 use super::access_log::access_logs;
 use super::context::Context;
+use super::http2::http2_settings;
 use super::istio;
 use super::policy::fault_settings;
 use super::route::route_config;
@@ -75,6 +76,9 @@ pub(super) fn connection_manager(
     Some(HttpConnectionManager {
         stat_prefix: cx.intern(&value.stat_prefix),
         codec: codec(cx, value.codec_type)?,
+        http2: value.http2_protocol_options.as_ref().map_or_else(Default::default, |options| {
+            cx.at("http2_protocol_options", |cx| http2_settings(cx, options))
+        }),
         routes: routes(cx, value, inline_key)?,
         filters,
         stats,
@@ -213,10 +217,7 @@ fn codec(cx: &mut Context<'_>, value: i32) -> Option<Codec> {
     match CodecType::try_from(value) {
         Ok(CodecType::Auto) => Some(Codec::Auto),
         Ok(CodecType::Http1) => Some(Codec::Http1),
-        Ok(CodecType::Http2) => {
-            cx.report.warn_at("codec_type", "HTTP/2 is not spoken yet; such connections are closed");
-            Some(Codec::Http2)
-        }
+        Ok(CodecType::Http2) => Some(Codec::Http2),
         Ok(CodecType::Http3) => cx.refuse("codec_type", "HTTP/3 is not supported"),
         Err(_) => cx.refuse("codec_type", "is not known"),
     }

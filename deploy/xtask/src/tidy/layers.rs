@@ -44,7 +44,7 @@ const PLACES: [Place; 16] = [
     place("ringsail-tables", Plane::Data, 3, false),
     place("ringsail-telemetry", Plane::Data, 3, false),
     place("ringsail-translate", Plane::Control, 3, false),
-    place("ringsail-engine", Plane::Data, 4, false),
+    place("ringsail-engine", Plane::Data, 4, true),
     place("ringsail-agent", Plane::Data, 4, true),
     place("ringsail-serve", Plane::Control, 4, true),
     place("ringsail-sources", Plane::Control, 4, true),
@@ -115,7 +115,9 @@ fn breach(arrow: &Arrow<'_>) -> Option<String> {
         }
     }
     if to == "tokio" && !source.tokio && !is_test {
-        return Some(format!("{from} depends on tokio; only agent, serve, sources, binaries and tools may"));
+        return Some(format!(
+            "{from} depends on tokio; only agent, serve, sources, binaries and tools may, and engine for h2 I/O traits"
+        ));
     }
     if !is_test && (to.starts_with("ringsail") || to == "xtask") && !places.contains_key(to) {
         return Some(format!("{from} depends on {to}, a test or tool"));

@@ -1,7 +1,7 @@
 //! Fields of HTTP connection managers and HTTP filters.
 
 use super::Rule::*;
-use super::common::{ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, RUNTIME_FRACTION, STRING_MATCHER};
+use super::common::{ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, PERCENT, RUNTIME_FRACTION, STRING_MATCHER};
 use super::istio::{ISTIO_STATS, PEER_METADATA};
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
@@ -206,104 +206,54 @@ pub(super) static HTTP1_OPTIONS: Message = Message {
 pub(super) static HTTP2_OPTIONS: Message = Message {
     name: "envoy.config.core.v3.Http2ProtocolOptions",
     fields: &[
-        row(1, "hpack_table_size", Ignored("HTTP/2 is not spoken yet; a warning says so where that matters")),
-        row(
-            2,
-            "max_concurrent_streams",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            3,
-            "initial_stream_window_size",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            4,
-            "initial_connection_window_size",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(5, "allow_connect", Refused("CONNECT over HTTP/2 is not supported")),
-        row(6, "allow_metadata", Refused("not supported")),
-        row(
-            7,
-            "max_outbound_frames",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            8,
-            "max_outbound_control_frames",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            9,
-            "max_consecutive_inbound_frames_with_empty_payload",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            10,
-            "max_inbound_priority_frames_per_stream",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            11,
-            "max_inbound_window_update_frames_per_data_frame_sent",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
+        row(1, "hpack_table_size", Supported),
+        row(2, "max_concurrent_streams", Supported),
+        row(3, "initial_stream_window_size", Supported),
+        row(4, "initial_connection_window_size", Supported),
+        row(5, "allow_connect", Supported),
+        row(6, "allow_metadata", Refused(UNSUPPORTED)),
+        row(7, "max_outbound_frames", Ignored("what waits to be sent is bounded in bytes, not in frames")),
+        row(8, "max_outbound_control_frames", Supported),
+        row(9, "max_consecutive_inbound_frames_with_empty_payload", Supported),
+        row(10, "max_inbound_priority_frames_per_stream", Supported),
+        row(11, "max_inbound_window_update_frames_per_data_frame_sent", Supported),
         row(
             12,
             "stream_error_on_invalid_http_messaging",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
+            Ignored("an invalid message always ends its stream only"),
         ),
-        row(
-            13,
-            "custom_settings_parameters",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
+        row(13, "custom_settings_parameters", Refused(UNSUPPORTED)),
         row(
             14,
             "override_stream_error_on_invalid_http_message",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
+            Ignored("an invalid message always ends its stream only"),
         ),
-        row(
-            15,
-            "connection_keepalive",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            16,
-            "use_oghttp2_codec",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            17,
-            "max_metadata_size",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            18,
-            "enable_huffman_encoding",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            19,
-            "max_header_field_size_kb",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
-        row(
-            20,
-            "disallow_obs_text",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
-        ),
+        row(15, "connection_keepalive", Message(&KEEPALIVE)),
+        row(16, "use_oghttp2_codec", Ignored("a codec choice of Envoy")),
+        row(17, "max_metadata_size", Ignored("METADATA frames are dropped")),
+        row(18, "enable_huffman_encoding", Ignored("a size choice of the sender")),
+        row(19, "max_header_field_size_kb", Ignored("max_request_headers_kb bounds every field")),
+        row(20, "disallow_obs_text", Ignored("bytes above 0x7f in values pass, as by default in Envoy")),
         row(
             21,
             "stream_reset_burst",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
+            Ignored("resets are bounded by max_outbound_control_frames and by streams waiting"),
         ),
         row(
             22,
             "stream_reset_rate",
-            Ignored("HTTP/2 is not spoken yet; a warning says so where that matters"),
+            Ignored("resets are bounded by max_outbound_control_frames and by streams waiting"),
         ),
+    ],
+};
+
+static KEEPALIVE: Message = Message {
+    name: "envoy.config.core.v3.KeepaliveSettings",
+    fields: &[
+        row(1, "interval", Supported),
+        row(2, "timeout", Supported),
+        row(3, "interval_jitter", Message(&PERCENT)),
+        row(4, "connection_idle_interval", Supported),
     ],
 };
 

@@ -1,0 +1,123 @@
+//! The runtime's stream as `h2` wants it: Tokio's traits, nothing else of Tokio.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ringsail_runtime::buffers::Lease;
+use ringsail_runtime::net::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::guard::Guard;
+use crate::connection::Connection;
+use crate::inflow::Inflow;
+use crate::limits::RECEIVE_BYTES_MAX;
+
+/// One connection.
+pub(super) struct Io {
+    socket: Socket,
+    /// Received and not yet taken by `h2`; none while the connection is idle.
+    lease: Option<Lease>,
+    guard: Rc<Guard>,
+}
+
+/// Whose socket it is.
+pub(super) enum Socket {
+    /// A client's, which its exchanges know too.
+    Downstream(Rc<Connection>),
+}
+
+impl Io {
+    /// `first_bytes` were received already.
+    pub(super) fn new(socket: Socket, first_bytes: Inflow, guard: Rc<Guard>) -> io::Result<Io> {
+        guard.received(first_bytes.bytes()).map_err(|_| flooded())?;
+        Ok(Io { socket, lease: first_bytes.into_lease(), guard })
+    }
+
+    fn stream(&self) -> &Stream {
+        match &self.socket {
+            Socket::Downstream(connection) => &connection.stream,
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let io = &mut *self;
+        let mut lease = match io.lease.take() {
+            Some(lease) => lease,
+            None => {
+                let lease = ready!(io.stream().poll_recv(RECEIVE_BYTES_MAX, cx))?;
+                io.guard.received(&lease).map_err(|_| flooded())?;
+                lease
+            }
+        };
+        let count = lease.len().min(buffer.remaining());
+        buffer.put_slice(&lease[..count]);
+        lease.advance(count);
+        io.lease = (!lease.is_empty()).then_some(lease);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.stream().poll_send(bytes, cx) {
+            Poll::Ready(Ok(count)) => {
+                self.guard.sent(&bytes[..count]);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.guard.sending_is_blocked();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.stream().poll_send_vectored(parts, cx) {
+            Poll::Ready(Ok(count)) => {
+                let mut left = count;
+                for part in parts {
+                    let sent = part.len().min(left);
+                    self.guard.sent(&part[..sent]);
+                    left -= sent;
+                }
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.guard.sending_is_blocked();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A peer that is gone needs no end of ours.
+        let _ = self.stream().shutdown_write();
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn flooded() -> io::Error {
+    io::Error::other("too many frames of a kind")
+}
