@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ringsail_http::{BodyLength, RequestHead, ResponseHead, Version};
+use ringsail_http::{BodyLength, EditError, RequestHead, ResponseHead, Version};
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, sleep};
 use ringsail_tables::hcm::{HttpConnectionManager, HttpFilter};
@@ -36,6 +36,7 @@ use crate::progress::{Deadlines, Limits, Progress};
 use crate::record;
 use crate::serving::ChainVersion;
 use crate::shard::{Scratch, Shard};
+use crate::telemetry;
 use crate::trail::Trail;
 use crate::view::RequestView;
 
@@ -206,6 +207,9 @@ impl<'a> Exchange<'a> {
             switch: Switch::None,
         };
         record::begin(&facts);
+        if entered.chain.telemetry.produces() {
+            telemetry::begin(&facts, &scratch.request, &mut scratch.trail);
+        }
         Some(Exchange {
             facts,
             request: &mut scratch.request,
@@ -233,6 +237,12 @@ impl<'a> Exchange<'a> {
             self.send_continue().await?;
         }
 
+        if let Some(peers) = &self.facts.chain.telemetry.peers {
+            let telemetry = &self.facts.shard.telemetry;
+            let (peer, told) = peers.learn_downstream(telemetry, self.request.fields_mut(), self.text);
+            (self.trail.seen.downstream, self.trail.seen.told) = (peer, told);
+        }
+
         // Route.
         let tables = self.tables.clone().ok_or(Failure::RouteNotFound)?;
         let config = tables.route_config(self.facts.manager.routes).ok_or(Failure::RouteNotFound)?;
@@ -251,6 +261,7 @@ impl<'a> Exchange<'a> {
         let target = tables.target(&found, |name| self.request.fields().get(name));
         if let Target::Cluster(cluster) = &target {
             self.trail.set_cluster(cluster.cluster);
+            self.trail.seen.service = Some(self.facts.shard.telemetry.service(cluster));
         }
         admit::allow_switch(self, &mut source.body, &found)?;
 
@@ -279,7 +290,14 @@ impl<'a> Exchange<'a> {
                         cors::Verdict::NotConcerned => {}
                     }
                 }
-                HttpFilter::PeerMetadata(_) => {}
+                HttpFilter::PeerMetadata(_) => {
+                    if let Some(peers) = &self.facts.chain.telemetry.peers {
+                        let service = self.trail.seen.service.as_deref();
+                        peers
+                            .tell_upstream(service, self.request.fields_mut())
+                            .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+                    }
+                }
                 HttpFilter::Router(router) => suppress_envoy_headers = router.suppress_envoy_headers,
             }
         }
@@ -305,6 +323,17 @@ impl<'a> Exchange<'a> {
         // The references end here: attempts look up by id, so that the version can go when they are over.
         drop(tables);
         attempt::forward(self, source, plan).await
+    }
+
+    /// Takes what the upstream says of itself out of the answer, and tells the client who answers, if it asked.
+    fn settle_peers(&mut self) -> Result<(), EditError> {
+        let Some(peers) = &self.facts.chain.telemetry.peers else { return Ok(()) };
+        let telemetry = &self.facts.shard.telemetry;
+        let told = self.trail.seen.told;
+        if let Some(peer) = peers.settle_answer(telemetry, told, self.response.fields_mut(), self.text)? {
+            self.trail.seen.upstream = Some(peer);
+        }
+        Ok(())
     }
 
     /// Sends copies of the request on their way.

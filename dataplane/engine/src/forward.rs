@@ -107,7 +107,7 @@ async fn send_body(
         }
         let piece = body.piece().map_err(Stopped::Failed)?;
         let data = body.incoming.bytes().get(piece.data).unwrap_or_default();
-        progress.bytes_received.set(progress.bytes_received.get() + data.len() as u64);
+        progress.count_received(data);
         progress.touch();
         progress.body_lost.set(!body.is_repeatable());
         if piece.end {
@@ -142,7 +142,7 @@ async fn send_tunnel(
         let data = body.incoming.bytes().get(piece.data).unwrap_or_default();
         upstream.data(data).await?;
         upstream.flush().await?;
-        progress.bytes_received.set(progress.bytes_received.get() + data.len() as u64);
+        progress.count_received(data);
         progress.touch();
         body.incoming.consume(piece.consumed);
     }
@@ -213,7 +213,7 @@ pub async fn response_body(
                 }
             };
             let data = incoming.bytes().get(piece.data).unwrap_or_default();
-            progress.bytes_sent.set(progress.bytes_sent.get() + data.len() as u64);
+            progress.count_sent(data);
             downstream.data(data).await.map_err(|_| Failure::ClientGone)?;
             if data.len() > COPIED_BODY_BYTES_MAX {
                 progress.touch();

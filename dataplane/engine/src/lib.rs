@@ -50,6 +50,7 @@ pub mod server_first;
 pub mod serving;
 pub mod shard;
 pub mod sniff;
+pub mod telemetry;
 pub mod trail;
 pub mod upstream;
 mod view;
@@ -65,6 +66,8 @@ use shard::Shard;
 /// Runs a shard: its listeners and the upkeep of its pools. Ends when nobody can give commands any more.
 pub async fn run(shard: Rc<Shard>, commands: Mailbox<Command>, events: OutboxSender<Event>) {
     let sweeper = task::spawn(shard.clone().sweep_pools());
+    let reporter = task::spawn(shard.clone().report_telemetry());
     acceptor::run(shard, commands, events).await;
     sweeper.abort();
+    reporter.abort();
 }

@@ -91,3 +91,14 @@ pub const PREMATURE_RESET_LIFETIME: Duration = Duration::from_secs(1);
 /// Streams that break the protocol, each answered by a reset of its own, before the connection ends. The bound of the
 /// `h2` crate, stated so that a new release does not move it.
 pub const HTTP2_STREAM_ERRORS_MAX: usize = 1024;
+
+/// Peers a shard remembers by the headers or endpoint metadata that told of them. Source: Envoy's peer metadata filter
+/// remembers 500; beyond that all are looked into again.
+pub const PEERS_MAX: usize = 500;
+
+/// Combinations of label values a shard finds without making text. Twice the series it may have; beyond that all are
+/// found by their text once more.
+pub const TELEMETRY_KEYS_MAX: usize = 4096;
+
+/// Texts and flag sets with a number of their own in such a combination; beyond that numbers are given anew.
+pub const TELEMETRY_WORDS_MAX: usize = 4096;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ringsail_runtime::time::{Sleep, now, sleep_until};
 
 use crate::failure::Failure;
+use crate::telemetry::{GrpcCell, LiveCell};
 
 /// Facts of one exchange as they become true.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ pub struct Progress {
     pub bytes_sent: Cell<u64>,
     /// When bytes last moved in either direction.
     pub last_activity: Cell<Instant>,
+    /// Messages of a gRPC call, where they are counted.
+    pub grpc: GrpcCell,
+    /// The report on them.
+    pub live: LiveCell,
 }
 
 impl Progress {
@@ -54,6 +59,8 @@ impl Progress {
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             last_activity: Cell::new(started),
+            grpc: GrpcCell::new(),
+            live: LiveCell::default(),
         }
     }
 
@@ -75,6 +82,22 @@ impl Progress {
     /// Bytes moved.
     pub fn touch(&self) {
         self.last_activity.set(now());
+    }
+
+    /// Data of the request went upstream.
+    pub fn count_received(&self, data: &[u8]) {
+        self.bytes_received.set(self.bytes_received.get() + data.len() as u64);
+        if let Some(counts) = self.grpc.get() {
+            counts.request.feed(data);
+        }
+    }
+
+    /// Data of the answer went to the client.
+    pub fn count_sent(&self, data: &[u8]) {
+        self.bytes_sent.set(self.bytes_sent.get() + data.len() as u64);
+        if let Some(counts) = self.grpc.get() {
+            counts.response.feed(data);
+        }
     }
 
     /// The request is complete, unless it was before.

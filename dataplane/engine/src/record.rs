@@ -126,6 +126,7 @@ pub fn exchange(exchange: &Exchange<'_>) {
         }
         stats.record(HttpHistogram::DownstreamRqTime, length.as_millis() as u64);
     }
+    crate::telemetry::exchange(exchange, length);
     for log in &facts.chain.logs {
         if !passes(log.filter.as_ref(), trail, length) {
             continue;

@@ -25,6 +25,7 @@ use crate::inflow::Inflow;
 use crate::record;
 use crate::serving::ChainStats;
 use crate::shard::Shard;
+use crate::telemetry::{self, LiveCell};
 use crate::trail::Trail;
 use crate::upstream::{self, HostKey, Wish};
 
@@ -56,8 +57,9 @@ pub async fn connect_early(
 pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow, early: Option<Early>) {
     let mut trail = Trail::default();
     trail.restart(shard.wall_clock());
-    let counts = Counts::default();
-    let serving = serve(&shard, &connection, inflow, early, &mut trail, &counts);
+    let counts = Rc::new(Counts::default());
+    let live = LiveCell::default();
+    let serving = serve(&shard, &connection, inflow, early, &mut trail, (&counts, &live));
     let fate = connection.until_drained(&shard, serving).await;
     if let ChainStats::Tcp(stats) = &connection.enter(&shard).chain.stats {
         stats.add(TcpCounter::DownstreamCxRxBytesTotal, counts.up.get());
@@ -69,6 +71,8 @@ pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow,
             Fate::Unreachable | Fate::Ended | Fate::UpstreamReset | Fate::ClientReset => {}
         }
     }
+    let live = live.take().or_else(|| telemetry::connected(&shard, &connection, &trail, &counts));
+    live.into_iter().for_each(|live| live.close());
     record::relay(&shard, &connection, &trail, &counts);
     match fate {
         Fate::NoCluster | Fate::Unreachable | Fate::UpstreamReset => {
@@ -131,7 +135,7 @@ async fn serve(
     inflow: Inflow,
     early: Option<Early>,
     trail: &mut Trail,
-    counts: &Counts,
+    (counts, live): (&Rc<Counts>, &LiveCell),
 ) -> Fate {
     let settings = {
         let chain = connection.enter(shard).chain;
@@ -170,6 +174,7 @@ async fn serve(
                 }
             }
         };
+        live.set(telemetry::connected(shard, connection, trail, counts));
         counts.last_activity.set(now());
         let idle = idle(&counts.last_activity, settings.idle_timeout);
         match race(both_ways((&connection.stream, inflow), (&upstream.stream, greeting), counts), idle).await
@@ -213,6 +218,7 @@ async fn connect(
             let tables = tables();
             let cluster = tables.cluster_in(cluster).ok_or(Fate::NoCluster)?;
             let state = shard.cluster(&cluster);
+            trail.seen.service = Some(shard.telemetry.service(&cluster));
             trail.cluster_stat_name.clear();
             trail.cluster_stat_name.push_str(cluster.cluster.stat_name());
             let destination = match &cluster.cluster.discovery {
@@ -231,6 +237,8 @@ async fn connect(
                 trail.flag(ResponseFlag::NoHealthyUpstream);
                 return Err(Fate::Unreachable);
             };
+            let endpoint = choice.endpoint(cluster.endpoints);
+            trail.seen.upstream = endpoint.and_then(|endpoint| shard.telemetry.endpoint(endpoint));
             let lease = shard.lease(&cluster, &state, false);
             (state, choice, lease, upstream::options(&cluster.cluster.connection))
         };

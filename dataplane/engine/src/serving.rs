@@ -30,6 +30,7 @@ use ringsail_tables::tcp_proxy::TcpProxy;
 use ringsail_telemetry::{HttpStats, ListenerStats, ShardRegistry, TcpStats};
 
 use crate::record::{Declared, Log};
+use crate::telemetry::{ChainTelemetry, Local, Telemetry};
 
 /// How connections are asked to end. Source: `--drain-time-s` and `--drain-strategy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +122,8 @@ pub struct ChainVersion {
     pub stats: ChainStats,
     /// Its access logs.
     pub logs: Vec<Rc<Declared>>,
+    /// Its Istio metrics.
+    pub telemetry: ChainTelemetry,
 }
 
 /// Counters of a filter chain's terminal filter.
@@ -139,6 +142,10 @@ pub struct Making<'a> {
     pub stats: &'a ShardRegistry,
     /// Access logs.
     pub log: &'a Log,
+    /// Istio's metrics.
+    pub telemetry: &'a Telemetry,
+    /// Who we work for.
+    pub local: &'a Local,
 }
 
 impl ServingListener {
@@ -259,7 +266,10 @@ impl ChainVersion {
                 (ChainStats::Tcp(making.stats.tcp(&proxy.stat_prefix)), &proxy.access_logs)
             }
         };
-        ChainVersion { stats, logs: making.log.declare(logs), listener: listener.clone(), index }
+        let chain = &listener.filter_chains[index];
+        let telemetry =
+            ChainTelemetry::new(making.telemetry, making.stats, making.local, listener.direction, chain);
+        ChainVersion { stats, logs: making.log.declare(logs), telemetry, listener: listener.clone(), index }
     }
 
     /// Its settings.

@@ -20,6 +20,7 @@ use crate::filters::mirror::Mirrors;
 use crate::limits::{DRAIN_SWEEP_INTERVAL, POOL_SWEEP_INTERVAL, SCRATCH_BYTES_KEPT_MAX, SCRATCH_KEPT_MAX};
 use crate::record::Log;
 use crate::serving::{DrainPolicy, Making, ServingListener};
+use crate::telemetry::{Local, Telemetry};
 use crate::trail::Trail;
 use crate::upstream::{ClusterState, Clusters, Lease};
 
@@ -30,6 +31,8 @@ pub struct Identity {
     pub address: IpAddr,
     /// `%HOSTNAME%`.
     pub hostname: String,
+    /// Who it works for.
+    pub local: Arc<Local>,
 }
 
 /// A shard's state. Never leaves its thread.
@@ -46,6 +49,8 @@ pub struct Shard {
     pub clusters: Clusters,
     /// Counters.
     pub stats: ShardRegistry,
+    /// Peers, services and series of Istio's metrics.
+    pub telemetry: Telemetry,
     /// The way to the access-log writer.
     pub log: Log,
     /// Mirrored copies of requests.
@@ -122,6 +127,7 @@ impl Shard {
             tables,
             clusters: Clusters::default(),
             stats,
+            telemetry: Telemetry::default(),
             log,
             mirrors: Mirrors::default(),
             downstream: Usage::default(),
@@ -213,7 +219,7 @@ impl Shard {
 
     /// What counters and logs of listeners are made with.
     pub fn making(&self) -> Making<'_> {
-        Making { stats: &self.stats, log: &self.log }
+        Making { stats: &self.stats, log: &self.log, telemetry: &self.telemetry, local: &self.identity.local }
     }
 
     /// The state of a cluster on this shard.
@@ -238,6 +244,14 @@ impl Shard {
         if kept.len() < SCRATCH_KEPT_MAX && scratch.heap_bytes() <= SCRATCH_BYTES_KEPT_MAX {
             scratch.clear();
             kept.push(scratch);
+        }
+    }
+
+    /// Reports on connections and streams while they last, for ever.
+    pub async fn report_telemetry(self: Rc<Self>) {
+        loop {
+            time::sleep(self.telemetry.sweep_interval()).await;
+            self.telemetry.sweep(&self.stats, time::now());
         }
     }
 

@@ -9,6 +9,8 @@ use ringsail_tables::cluster::Cluster;
 use ringsail_tables::route::RouteMatch;
 use ringsail_telemetry::{ResponseFlag, ResponseFlags};
 
+use crate::telemetry::Seen;
+
 /// The facts, as they become known.
 #[derive(Clone, Debug)]
 pub struct Trail {
@@ -34,6 +36,8 @@ pub struct Trail {
     pub transport_failure: Cow<'static, str>,
     /// How often the request was sent upstream, or tried to.
     pub attempts: u32,
+    /// Peers and service, for Istio's metrics.
+    pub seen: Seen,
 }
 
 impl Default for Trail {
@@ -50,6 +54,7 @@ impl Default for Trail {
             upstream_local: None,
             transport_failure: Cow::Borrowed(""),
             attempts: 0,
+            seen: Seen::default(),
         }
     }
 }
@@ -68,6 +73,7 @@ impl Trail {
         self.upstream_local = None;
         self.transport_failure = Cow::Borrowed("");
         self.attempts = 0;
+        self.seen = Seen::default();
     }
 
     /// Sets a flag.
@@ -92,6 +98,7 @@ impl Trail {
         self.upstream_host = reached.upstream_host;
         self.upstream_local = reached.upstream_local;
         self.attempts = reached.attempts;
+        self.seen = reached.seen;
     }
 
     /// A relay is meant for this cluster, whether it exists or not.

@@ -3,6 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 
+use ringsail_agent::bootstrap::Bootstrap;
+use ringsail_engine::telemetry::Local;
+use ringsail_tables::istio::Workload;
+use ringsail_tables::metadata::Value;
+
 use crate::ONE;
 
 /// How many shards: the number asked for, else one per processor this process may use. A container's CPU limit counts
@@ -33,4 +38,25 @@ pub fn own_address() -> IpAddr {
 /// `%HOSTNAME%`.
 pub fn name() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Who the proxy works for, by its node's metadata.
+pub fn workload(bootstrap: &Bootstrap) -> Local {
+    let node = &bootstrap.node;
+    let metadata = node.metadata.clone().unwrap_or_default();
+    let mut workload = Workload::from_metadata(&metadata, |_| true);
+    if let Some(locality) = &node.locality {
+        if workload.region.is_empty() {
+            workload.region.clone_from(&locality.region);
+        }
+        if workload.zone.is_empty() {
+            workload.zone.clone_from(&locality.zone);
+        }
+    }
+    let metadata = Value::from_proto(&metadata);
+    let version = match metadata.field("ISTIO_VERSION") {
+        Some(Value::String(version)) => version.to_string(),
+        _ => String::new(),
+    };
+    Local { workload, node_id: node.id.clone(), node_cluster: node.cluster.clone(), version, metadata }
 }

@@ -94,6 +94,7 @@ fn run(options: Options) -> Result<(), StartError> {
         drain: DrainPolicy { time: drain_time, gradual: options.drain_strategy == DrainStrategy::Gradual },
     };
     let shard_count = host::shard_count(options.concurrency);
+    let local = Arc::new(host::workload(&bootstrap));
     let prepared = Prepared::new(options, bootstrap).map_err(in_words)?;
     if mode == Mode::Validate {
         println!("configuration OK");
@@ -106,7 +107,7 @@ fn run(options: Options) -> Result<(), StartError> {
     let access_logs = Arc::new(LogWriter::start_with(log_queue_max)?);
     let (publisher, seats) = publication(prepared.tables().clone(), shard_count.get())?;
     let mut seats = seats.into_iter();
-    let identity = Identity { address: host::own_address(), hostname: host::name() };
+    let identity = Identity { address: host::own_address(), hostname: host::name(), local };
     let (events, news) = outbox(EVENTS_MAX);
     let mut commands = Vec::new();
     let config = ShardsConfig { count: shard_count, engine, limits, ..ShardsConfig::default() };

@@ -92,6 +92,8 @@ fn settle(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<(), Edit
             cors::write_allowed(policy, origin, x.response.fields_mut())?;
         }
     }
+    x.settle_peers()?;
+    crate::telemetry::answer_begins(x);
     let request_id = x.request.fields().get("x-request-id");
     response::settle_fields(x.response, facts.manager, &facts.shard.date(), request_id)
 }

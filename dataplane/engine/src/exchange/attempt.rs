@@ -255,6 +255,8 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
         x.request.fields_mut().set("x-envoy-attempt-count", count.text()).map_err(too_large)?;
     }
     x.trail.upstream_host = Some(choice.address.clone());
+    let endpoint = choice.endpoint(cluster.endpoints);
+    x.trail.seen.upstream = endpoint.and_then(|endpoint| x.facts.shard.telemetry.endpoint(endpoint));
     x.trail.upstream_local = None;
     let connection = &cluster.cluster.connection;
     Ok(Course {

@@ -245,7 +245,7 @@ impl Exchange<'_> {
             let count = Decimal::new(self.trail.attempts.into());
             self.response.fields_mut().set("x-envoy-attempt-count", count.text())?;
         }
-        Ok(())
+        self.settle_peers()
     }
 }
 

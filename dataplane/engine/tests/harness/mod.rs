@@ -18,6 +18,7 @@ use prost::Message;
 use ringsail_engine::control::{Command, Event};
 use ringsail_engine::record::Log;
 use ringsail_engine::shard::{Identity, Settings, Shard};
+use ringsail_engine::telemetry::Local;
 use ringsail_runtime::engine::EngineChoice;
 use ringsail_runtime::mailbox::{MailboxSender, mailbox, outbox};
 use ringsail_runtime::publish::{Publisher, publication};
@@ -68,6 +69,17 @@ impl Proxy {
         listeners: &[Value],
         clusters: &[Value],
     ) -> Proxy {
+        Proxy::start_as(engine, Arc::default(), settings, listeners, clusters)
+    }
+
+    /// The same for a workload.
+    pub fn start_as(
+        engine: EngineChoice,
+        local: Arc<Local>,
+        settings: Settings,
+        listeners: &[Value],
+        clusters: &[Value],
+    ) -> Proxy {
         let mut compiler = Compiler::new();
         let log = tempfile::NamedTempFile::new().unwrap();
         let tables = compile(&mut compiler, listeners, clusters, log.path().to_str().unwrap());
@@ -80,7 +92,8 @@ impl Proxy {
         let thread = thread::Builder::new().name("shard-under-test".into()).spawn(move || {
             let config = ShardsConfig { engine, ..ShardsConfig::default() };
             let ran = run_local(config, move || async move {
-                let identity = Identity { address: [192, 0, 2, 1].into(), hostname: "test-host".into() };
+                let identity =
+                    Identity { address: [192, 0, 2, 1].into(), hostname: "test-host".into(), local };
                 let log = Log::new(logs, "test-host");
                 let shard = Shard::new(0, 1, identity, seat.subscribe(), stats.open(), log, settings);
                 ringsail_engine::run(shard, orders, events).await;
