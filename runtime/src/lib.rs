@@ -46,6 +46,7 @@ mod core;
 pub mod drain;
 pub mod engine;
 mod executor;
+pub mod lease;
 pub mod limits;
 pub mod local;
 pub mod mailbox;
