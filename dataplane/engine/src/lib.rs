@@ -67,7 +67,9 @@ use shard::Shard;
 pub async fn run(shard: Rc<Shard>, commands: Mailbox<Command>, events: OutboxSender<Event>) {
     let sweeper = task::spawn(shard.clone().sweep_pools());
     let reporter = task::spawn(shard.clone().report_telemetry());
+    let judge = shard.take_reports().map(|reports| task::spawn(upstream::upkeep(shard.clone(), reports)));
     acceptor::run(shard, commands, events).await;
     sweeper.abort();
     reporter.abort();
+    judge.into_iter().for_each(|judge| judge.abort());
 }

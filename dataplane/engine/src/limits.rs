@@ -102,3 +102,12 @@ pub const TELEMETRY_KEYS_MAX: usize = 4096;
 
 /// Texts and flag sets with a number of their own in such a combination; beyond that numbers are given anew.
 pub const TELEMETRY_WORDS_MAX: usize = 4096;
+
+/// Reports of failing endpoints waiting for the judge. A full mailbox refuses; the next failure reports again.
+pub const REPORTS_MAX: usize = 1024;
+
+/// How often the judge looks for clusters that it does not know yet.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest pause between two sweeps, however short the intervals of clusters are.
+pub const UPKEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);

@@ -27,7 +27,7 @@ use crate::serving::ChainStats;
 use crate::shard::Shard;
 use crate::telemetry::{self, LiveCell};
 use crate::trail::Trail;
-use crate::upstream::{self, HostKey, Wish};
+use crate::upstream::{self, HostKey, Outcome, Wish};
 
 /// An upstream that was connected before the filter chain was known.
 pub struct Early {
@@ -244,17 +244,19 @@ async fn connect(
         };
         trail.upstream_host = Some(choice.address.clone());
         trail.attempts += 1;
-        if state.connections.count() >= lease.connections_max {
+        let Some(permit) = state.connections.take(lease.connections_max) else {
             state.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
             trail.flag(ResponseFlag::UpstreamOverflow);
             return Err(Fate::Unreachable);
-        }
-        match upstream::open(&state, &choice, &options).await {
+        };
+        match upstream::open(&state, &choice, &options, permit).await {
             Ok(upstream) => {
+                choice.host.tell(Outcome::Reached);
                 trail.upstream_local = upstream.local_address;
                 return Ok(upstream);
             }
             Err(failure) => {
+                Outcome::of(failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
                 failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
                 if let Failure::ConnectFailure(error) = failure {
                     trail.transport_failure = error.transport_failure_reason();

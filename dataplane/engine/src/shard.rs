@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringsail_http::{RequestHead, ResponseHead};
+use ringsail_runtime::mailbox::{Mailbox, MailboxSender};
 use ringsail_runtime::publish::{Current, Subscriber};
 use ringsail_runtime::{Either, drain, race, task, time};
 use ringsail_tables::Tables;
@@ -22,7 +23,7 @@ use crate::record::Log;
 use crate::serving::{DrainPolicy, Making, ServingListener};
 use crate::telemetry::{Local, Telemetry};
 use crate::trail::Trail;
-use crate::upstream::{ClusterState, Clusters, Lease};
+use crate::upstream::{ClusterState, Clusters, Lease, Report};
 
 /// Facts about this process that requests may show.
 #[derive(Clone, Debug)]
@@ -68,6 +69,7 @@ pub struct Shard {
     )]
     scratch: RefCell<Vec<Box<Scratch>>>,
     connections: Cell<u64>,
+    reports: RefCell<Option<Mailbox<Report>>>,
     /// The tables that [`Self::serving`] is in step with.
     adopted: RefCell<Current<Tables>>,
     /// Listeners with sockets or connections, by slot.
@@ -125,7 +127,7 @@ impl Shard {
             count,
             identity,
             tables,
-            clusters: Clusters::default(),
+            clusters: Clusters::new(number, count),
             stats,
             telemetry: Telemetry::default(),
             log,
@@ -136,10 +138,22 @@ impl Shard {
             dates: RefCell::default(),
             scratch: RefCell::default(),
             connections: Cell::new(0),
+            reports: RefCell::default(),
             adopted: RefCell::new(adopted),
             serving: RefCell::default(),
             drains: Cell::new(None),
         })
+    }
+
+    /// Tells where endpoints that fail too often are reported to; `reports` are given to the shard that judges them.
+    pub fn report_to(&self, judge: MailboxSender<Report>, reports: Option<Mailbox<Report>>) {
+        self.clusters.report_to(judge);
+        *self.reports.borrow_mut() = reports;
+    }
+
+    /// The reports, if this shard judges; once.
+    pub(crate) fn take_reports(&self) -> Option<Mailbox<Report>> {
+        self.reports.borrow_mut().take()
     }
 
     /// The time of day.
@@ -227,10 +241,9 @@ impl Shard {
         self.clusters.state(cluster.id, || self.stats.cluster(cluster.cluster.stat_name()))
     }
 
-    /// This shard's share of a cluster's limits.
+    /// The limits of a cluster for one attempt.
     pub fn lease(&self, cluster: &ClusterRef<'_>, state: &ClusterState, high_priority: bool) -> Lease {
-        let breakers = if high_priority { &cluster.cluster.breakers_high } else { &cluster.cluster.breakers };
-        Lease::of(breakers, cluster.id, self.number, self.count, state.requests.count())
+        state.lease(cluster.cluster, cluster.live, high_priority)
     }
 
     /// Memory for an exchange.

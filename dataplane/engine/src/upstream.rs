@@ -3,8 +3,14 @@
 pub mod balance;
 mod cluster;
 mod connect;
+mod host;
+pub mod outlier;
 mod pool;
+mod upkeep;
 
-pub use cluster::{Choice, ClusterState, Clusters, Host, HostKey, Lease, Wish};
+pub use crate::breaker::Lease;
+pub use cluster::{Choice, ClusterState, Clusters, Wish};
 pub use connect::options;
+pub use host::{Host, HostKey, Outcome, Report};
 pub use pool::{Acquired, Connection, Reuse, acquire, open};
+pub use upkeep::upkeep;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ringsail_agent::bootstrap::Bootstrap;
 use ringsail_agent::options::{Command, DrainStrategy, Mode, Options};
 use ringsail_agent::{Prepared, Seam};
-use ringsail_engine::limits::COMMANDS_MAX;
+use ringsail_engine::limits::{COMMANDS_MAX, REPORTS_MAX};
 use ringsail_engine::record::Log;
 use ringsail_engine::serving::DrainPolicy;
 use ringsail_engine::shard::{Identity, Settings, Shard};
@@ -110,6 +110,8 @@ fn run(options: Options) -> Result<(), StartError> {
     let identity = Identity { address: host::own_address(), hostname: host::name(), local };
     let (events, news) = outbox(EVENTS_MAX);
     let mut commands = Vec::new();
+    let (judge, reports) = mailbox(REPORTS_MAX);
+    let mut reports = Some(reports);
     let config = ShardsConfig { count: shard_count, engine, limits, ..ShardsConfig::default() };
     let shards = Shards::start(config, |ShardId(number)| {
         let (sender, orders) = mailbox(COMMANDS_MAX);
@@ -118,6 +120,8 @@ fn run(options: Options) -> Result<(), StartError> {
         let stats = registry.seat();
         let (identity, events, access_logs) = (identity.clone(), events.clone(), access_logs.clone());
         let count = shard_count.get() as u32;
+        // The first shard judges for all.
+        let (judge, reports) = (judge.clone(), reports.take());
         move || async move {
             // One seat was made for each shard.
             let Some(seat) = seat else { return };
@@ -125,6 +129,7 @@ fn run(options: Options) -> Result<(), StartError> {
             let tables = seat.subscribe();
             let number = number.into();
             let shard = Shard::new(number, count, identity, tables, stats.open(), log, settings);
+            shard.report_to(judge, reports);
             ringsail_engine::run(shard, orders, events).await;
         }
     })?;

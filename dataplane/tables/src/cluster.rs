@@ -8,6 +8,7 @@ use crate::balancing::LoadBalancing;
 use crate::endpoint::Endpoints;
 use crate::http2::Http2Settings;
 use crate::ids::ClusterId;
+use crate::live::{InARow, Live};
 use crate::metadata::Metadata;
 use crate::strings::Str;
 
@@ -20,6 +21,8 @@ pub struct ClusterEntry {
     pub cluster: Arc<Cluster>,
     /// Its endpoints; empty for [`Discovery::OriginalDst`].
     pub endpoints: Arc<Endpoints>,
+    /// What is found out while it serves.
+    pub live: Arc<Live>,
 }
 
 /// A cluster's settings. Source: `envoy.config.cluster.v3.Cluster`.
@@ -180,7 +183,7 @@ pub struct TcpKeepalive {
     pub interval_secs: Option<u32>,
 }
 
-/// Ejection of failing endpoints. Source: `envoy.config.cluster.v3.OutlierDetection`. Stored for the engine.
+/// Ejection of failing endpoints. Source: `envoy.config.cluster.v3.OutlierDetection`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct OutlierDetection {
     /// Consecutive 5xx answers. Default 5.
@@ -213,6 +216,35 @@ pub struct OutlierDetection {
     pub success_rate_request_volume: u32,
     /// Standard deviations below the mean, times 1000. Default 1900.
     pub success_rate_stdev_factor: u32,
+    /// As [`OutlierDetection::enforcing_success_rate`], of local-origin results. Default 100.
+    pub enforcing_local_origin_success_rate: u32,
+    /// Percent of failures from which on an endpoint is ejected. Default 85.
+    pub failure_percentage_threshold: u32,
+    /// Percent chance that it ejects. Default 0.
+    pub enforcing_failure_percentage: u32,
+    /// The same of local-origin results. Default 0.
+    pub enforcing_failure_percentage_local_origin: u32,
+    /// Hosts needed for the failure percentage. Default 5.
+    pub failure_percentage_minimum_hosts: u32,
+    /// Requests a host needs in an interval to take part. Default 50.
+    pub failure_percentage_request_volume: u32,
+    /// Longest random addition to an ejection. Default 0.
+    pub max_ejection_time_jitter: Duration,
+    /// One endpoint may be ejected even when that is more than `max_ejection_percent`.
+    pub always_eject_one_host: bool,
+    /// A passed active check ends an ejection. Default true.
+    pub uneject_after_check: bool,
+}
+
+impl OutlierDetection {
+    /// Failures in a row that a rule allows.
+    pub fn in_a_row(&self, rule: InARow) -> u32 {
+        match rule {
+            InARow::Answer5xx => self.consecutive_5xx,
+            InARow::Gateway => self.consecutive_gateway_failure,
+            InARow::LocalOrigin => self.consecutive_local_origin_failure,
+        }
+    }
 }
 
 /// A published cluster looked up in one version.
@@ -224,4 +256,6 @@ pub struct ClusterRef<'t> {
     pub cluster: &'t Arc<Cluster>,
     /// Its endpoints.
     pub endpoints: &'t Arc<Endpoints>,
+    /// What is found out while it serves.
+    pub live: &'t Arc<Live>,
 }

@@ -28,6 +28,7 @@ mod listeners;
 mod matcher;
 mod metadata;
 mod mirror;
+mod outlier;
 mod policy;
 mod report;
 mod route;

@@ -36,6 +36,7 @@ pub mod ids;
 pub mod istio;
 pub mod limits;
 pub mod listener;
+pub mod live;
 pub mod metadata;
 pub mod policy;
 pub mod regex_re2;

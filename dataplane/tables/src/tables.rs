@@ -185,6 +185,6 @@ pub enum Target<'t> {
 
 impl ClusterEntry {
     fn by_ref(&self) -> ClusterRef<'_> {
-        ClusterRef { id: self.id, cluster: &self.cluster, endpoints: &self.endpoints }
+        ClusterRef { id: self.id, cluster: &self.cluster, endpoints: &self.endpoints, live: &self.live }
     }
 }

@@ -124,6 +124,42 @@ scope! {
         OutlierEjectionsDetectedConsecutive5xx = "outlier_detection.ejections_detected_consecutive_5xx",
         /// Endpoints ejected for failing in a row.
         OutlierEjectionsEnforcedConsecutive5xx = "outlier_detection.ejections_enforced_consecutive_5xx",
+        /// Endpoints found to answer 502, 503 or 504 in a row.
+        OutlierDetectedGateway = "outlier_detection.ejections_detected_consecutive_gateway_failure",
+        /// Endpoints ejected for it.
+        OutlierEnforcedGateway = "outlier_detection.ejections_enforced_consecutive_gateway_failure",
+        /// Endpoints found not to be reached in a row.
+        OutlierDetectedLocal = "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+        /// Endpoints ejected for it.
+        OutlierEnforcedLocal = "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+        /// Endpoints found with a success rate far below the others'.
+        OutlierDetectedSuccessRate = "outlier_detection.ejections_detected_success_rate",
+        /// Endpoints ejected for it.
+        OutlierEnforcedSuccessRate = "outlier_detection.ejections_enforced_success_rate",
+        /// The same of reaching them.
+        OutlierDetectedLocalSuccessRate = "outlier_detection.ejections_detected_local_origin_success_rate",
+        /// Endpoints ejected for it.
+        OutlierEnforcedLocalSuccessRate = "outlier_detection.ejections_enforced_local_origin_success_rate",
+        /// Endpoints found with too large a share of failures.
+        OutlierDetectedFailurePercentage = "outlier_detection.ejections_detected_failure_percentage",
+        /// Endpoints ejected for it.
+        OutlierEnforcedFailurePercentage = "outlier_detection.ejections_enforced_failure_percentage",
+        /// The same of reaching them.
+        OutlierDetectedLocalFailurePercentage =
+            "outlier_detection.ejections_detected_local_origin_failure_percentage",
+        /// Endpoints ejected for it.
+        OutlierEnforcedLocalFailurePercentage =
+            "outlier_detection.ejections_enforced_local_origin_failure_percentage",
+        /// Checks made.
+        HealthCheckAttempt = "health_check.attempt",
+        /// Checks passed.
+        HealthCheckSuccess = "health_check.success",
+        /// Checks failed.
+        HealthCheckFailure = "health_check.failure",
+        /// Checks that found nobody, or no answer in time.
+        HealthCheckNetworkFailure = "health_check.network_failure",
+        /// Endpoints that said in an answer that they are not well.
+        HealthCheckPassiveFailure = "health_check.passive_failure",
     }
     gauges ClusterGauge {
         /// Connections open.
@@ -142,6 +178,10 @@ scope! {
         MembershipExcluded = "membership_excluded",
         /// Endpoints ejected.
         OutlierEjectionsActive = "outlier_detection.ejections_active",
+        /// Endpoints that checks found healthy.
+        HealthCheckHealthy = "health_check.healthy",
+        /// Endpoints that checks found degraded.
+        HealthCheckDegraded = "health_check.degraded",
         /// 1 when the connection limit is reached.
         CxOpen = "circuit_breakers.default.cx_open",
         /// 1 when the limit of waiting requests is reached.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use http::StatusCode;
 use ringsail_tables::cluster::ClusterRef;
 use ringsail_tables::endpoint::Health;
+use ringsail_tables::live::HealthFlags;
 use ringsail_telemetry::render::{self, Membership, Selection};
 use serde_json::{Map, Value, json};
 
@@ -264,13 +265,19 @@ fn stats(admin: &Admin, query: &Query) -> Page {
 
 /// Endpoints of a cluster, for its membership gauges.
 fn membership<'t>(one: &ClusterRef<'t>) -> Membership<'t> {
-    let of = |health| one.endpoints.iter().filter(|(_, _, host)| host.health == health).count() as u64;
-    Membership {
-        cluster: one.cluster.stat_name(),
-        total: one.endpoints.len() as u64,
-        healthy: of(Health::Healthy),
-        degraded: of(Health::Degraded),
+    let mut membership = Membership { cluster: one.cluster.stat_name(), total: 0, healthy: 0, degraded: 0 };
+    for (_, _, endpoint) in one.endpoints.iter() {
+        let flags = one.live.used_host(endpoint.id).map(|live| live.flags()).unwrap_or_default();
+        membership.total += 1;
+        match endpoint.health {
+            Health::Healthy | Health::Degraded if flags.is_unhealthy() => {}
+            Health::Degraded => membership.degraded += 1,
+            Health::Healthy if flags.any(HealthFlags::DEGRADED_ACTIVE_CHECK) => membership.degraded += 1,
+            Health::Healthy => membership.healthy += 1,
+            Health::Unhealthy | Health::Draining => {}
+        }
     }
+    membership
 }
 
 fn stats_as(admin: &Admin, query: &Query, format: &str) -> Page {

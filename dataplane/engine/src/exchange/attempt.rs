@@ -14,14 +14,16 @@ use super::admit::Switch;
 use super::answer;
 use super::plan::{Plan, rewrite_host};
 use super::{Ending, Exchange, Source};
-use crate::breaker::Permit;
+use crate::breaker::{LeasedPermit, Limit};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::forward::{self, together};
 use crate::inflow::Inflow;
 use crate::message::{Incoming, Outgoing};
 use crate::retry;
-use crate::upstream::{self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Reuse, Wish};
+use crate::upstream::{
+    self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Outcome, Reuse, Wish,
+};
 
 /// What an attempt came to.
 enum Attempt {
@@ -41,7 +43,7 @@ struct History {
     current: Option<HostKey>,
     retries: u32,
     /// Held from the first retry to the end, as Envoy does.
-    permit: Option<Permit>,
+    permit: Option<LeasedPermit>,
     /// The next connection must be a new one.
     fresh: bool,
 }
@@ -101,11 +103,13 @@ async fn attempt(
     };
     history.current = Some(choice.host.key);
     let Acquired { mut connection, reused } = acquired.inspect_err(|failure| {
+        Outcome::of(*failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
         failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
         if let Failure::ConnectFailure(error) = failure {
             x.trail.transport_failure = error.transport_failure_reason();
         }
     })?;
+    choice.host.tell(Outcome::Connected);
     x.trail.upstream_local = connection.local_address;
     let Some(_request) = InFlight::begin(&state, &choice, lease.requests_max) else {
         state.stats.add(ClusterCounter::UpstreamRqPendingOverflow, 1);
@@ -185,10 +189,12 @@ async fn converse(
         if failure.is_reset() {
             state.stats.add(ClusterCounter::UpstreamRqRxReset, 1);
         }
+        Outcome::of(failure).into_iter().for_each(|outcome| way.choice.host.tell(outcome));
         failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
         return Err(failure);
     }
     let status = x.response.status();
+    way.choice.host.tell(Outcome::Answered(grpc_status(facts.grpc, x.response).unwrap_or(status)));
     if status != 101 {
         state.stats.count_answer(status);
     }
@@ -344,6 +350,25 @@ fn request_framing(method: Option<Method>, body: BodyLength) -> Framing {
     Framing { body, persistent: true }
 }
 
+/// The status that a gRPC answer without a body stands for. Source: Envoy's and Google's mapping of gRPC codes.
+fn grpc_status(grpc: bool, head: &ringsail_http::ResponseHead) -> Option<u16> {
+    let code = head.fields().get("grpc-status").filter(|_| grpc)?;
+    Some(match code {
+        b"0" => 200,
+        b"1" => 499,
+        b"3" | b"9" | b"11" => 400,
+        b"4" => 504,
+        b"5" => 404,
+        b"6" | b"10" => 409,
+        b"7" => 403,
+        b"8" => 429,
+        b"12" => 501,
+        b"14" => 503,
+        b"16" => 401,
+        _ => 500,
+    })
+}
+
 /// Methods whose requests may be sent twice without harm (RFC 9110 §9.2.2).
 fn is_idempotent(method: Method) -> bool {
     matches!(
@@ -356,13 +381,13 @@ fn is_idempotent(method: Method) -> bool {
 struct InFlight<'a> {
     state: &'a ClusterState,
     choice: &'a Choice,
-    _permit: Permit,
+    _permit: LeasedPermit,
 }
 
 impl<'a> InFlight<'a> {
-    fn begin(state: &'a ClusterState, choice: &'a Choice, requests_max: u32) -> Option<InFlight<'a>> {
+    fn begin(state: &'a ClusterState, choice: &'a Choice, requests_max: Limit) -> Option<InFlight<'a>> {
         let permit = state.requests.take(requests_max)?;
-        choice.host.in_flight.set(choice.host.in_flight.get() + 1);
+        choice.host.begin_request();
         state.stats.raise(ClusterGauge::UpstreamRqActive, 1);
         Some(InFlight { state, choice, _permit: permit })
     }
@@ -370,7 +395,7 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.choice.host.in_flight.set(self.choice.host.in_flight.get() - 1);
+        self.choice.host.end_request();
         self.state.stats.lower(ClusterGauge::UpstreamRqActive, 1);
     }
 }

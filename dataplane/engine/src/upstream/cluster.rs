@@ -3,34 +3,44 @@
 //! State is keyed by the ids of the tables, so it survives endpoint updates, and is dropped with its generation.
 //! It never holds configuration: every use brings the [`ClusterRef`] of its own version.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use ringsail_runtime::local::Notify;
+use ringsail_runtime::mailbox::MailboxSender;
 use ringsail_runtime::time::now;
 use ringsail_tables::address::Address;
-use ringsail_tables::balancing::LoadBalancing;
-use ringsail_tables::cluster::{Breakers, Cluster, ClusterRef, Discovery};
+use ringsail_tables::cluster::{Cluster, ClusterRef, Discovery};
 use ringsail_tables::endpoint::{Endpoint, Endpoints, Health};
-use ringsail_tables::ids::{ClusterId, EndpointId};
+use ringsail_tables::ids::ClusterId;
+use ringsail_tables::live::HealthFlags;
 use ringsail_telemetry::{ClusterCounter, ClusterStats};
 
 use super::balance::priority::Spread;
 use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Settings, Wanted};
-use super::pool::Connection;
-use crate::breaker::{self, Usage};
+use super::host::{Host, HostKey, Report, Seat, Watch};
+use crate::breaker::Resources;
 
 /// The clusters of a shard, by slot.
-#[derive(Default)]
 pub struct Clusters {
     slots: RefCell<Vec<Option<Rc<ClusterState>>>>,
+    seat: Rc<Seat>,
 }
 
 impl Clusters {
+    /// Those of shard `shard` of `shards`.
+    pub fn new(shard: u32, shards: u32) -> Clusters {
+        Clusters { slots: RefCell::default(), seat: Rc::new(Seat { shard, shards, ..Seat::default() }) }
+    }
+
+    /// Where to report endpoints that fail too often.
+    pub fn report_to(&self, judge: MailboxSender<Report>) {
+        let _ = self.seat.reports.set(judge);
+    }
+
     /// The state of a cluster; made on first use, and anew when the slot has another owner.
     pub fn state(&self, id: ClusterId, stats: impl FnOnce() -> ClusterStats) -> Rc<ClusterState> {
         let mut slots = self.slots.borrow_mut();
@@ -41,7 +51,7 @@ impl Clusters {
         match &slots[index] {
             Some(state) if state.id == id => state.clone(),
             _ => {
-                let state = Rc::new(ClusterState::new(id, stats()));
+                let state = Rc::new(ClusterState::new(id, stats(), self.seat.clone()));
                 slots[index] = Some(state.clone());
                 state
             }
@@ -63,54 +73,35 @@ impl Clusters {
     }
 }
 
+impl std::ops::Deref for ClusterState {
+    type Target = Resources;
+
+    fn deref(&self) -> &Resources {
+        &self.resources
+    }
+}
+
 /// One cluster on one shard.
 pub struct ClusterState {
     /// Its id.
     pub id: ClusterId,
     /// Its counters.
     pub stats: ClusterStats,
-    /// Connections open or being made.
-    pub connections: Usage,
-    /// Requests waiting for a connection.
-    pub pending: Usage,
-    /// Requests being answered.
-    pub requests: Usage,
-    /// Retries being made.
-    pub retries: Usage,
+    /// What is limited.
+    resources: Resources,
+    seat: Rc<Seat>,
     hosts: RefCell<HashMap<HostKey, Rc<Host>>>,
     rotation: RefCell<Option<Rotation>>,
-}
-
-/// What names a host within its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HostKey {
-    /// An endpoint of the tables.
-    Endpoint(EndpointId),
-    /// An address taken from the request's connection ([`Discovery::OriginalDst`]).
-    Address(SocketAddr),
-}
-
-/// One endpoint on one shard.
-pub struct Host {
-    /// Its name.
-    pub key: HostKey,
-    /// Requests being answered by it.
-    pub in_flight: Cell<u32>,
-    /// Connections to it, open or being made.
-    pub connections: Cell<u32>,
-    /// When it was first seen here, or became healthy again: slow start counts from then.
-    healthy_since: Cell<Instant>,
-    /// Idle connections, the latest used last.
-    pub(super) idle: RefCell<Vec<Connection>>,
-    /// Tells waiting requests that a connection became idle or closed.
-    pub(super) freed: Notify,
 }
 
 /// The balancer for one set of endpoints, with the hosts its indices stand for.
 struct Rotation {
     /// Holds no endpoints alive; only keeps their address from being used for another set.
     built_from: Weak<Endpoints>,
-    balancing: LoadBalancing,
+    /// As above, of another set of settings.
+    built_for: Weak<Cluster>,
+    /// [`Live::health_version`] it was built with.
+    health_version: u32,
     members: Vec<Member>,
     hosts: Vec<Rc<Host>>,
     /// Position of each member in the endpoints: priority, locality, endpoint.
@@ -144,6 +135,17 @@ fn endpoint_at(endpoints: &Endpoints, place: (u32, u32, u32)) -> Option<&Endpoin
     let (priority, locality, endpoint) = place;
     let level = endpoints.priorities.get(priority as usize)?;
     level.localities.get(locality as usize)?.endpoints.get(endpoint as usize)
+}
+
+/// What EDS and the judge say together. Source: Envoy's `Host::coarseHealth`.
+fn health(by_eds: Health, flags: HealthFlags) -> BalanceHealth {
+    match by_eds {
+        Health::Unhealthy | Health::Draining => BalanceHealth::Unhealthy,
+        _ if flags.is_unhealthy() => BalanceHealth::Unhealthy,
+        Health::Degraded => BalanceHealth::Degraded,
+        Health::Healthy if flags.any(HealthFlags::DEGRADED_ACTIVE_CHECK) => BalanceHealth::Degraded,
+        Health::Healthy => BalanceHealth::Healthy,
+    }
 }
 
 /// What hashing policies know an endpoint by. Source: Envoy: `hash_key` of the endpoint's metadata `envoy.lb`, else its
@@ -195,14 +197,12 @@ impl Moment for Now<'_> {
 }
 
 impl ClusterState {
-    fn new(id: ClusterId, stats: ClusterStats) -> ClusterState {
+    fn new(id: ClusterId, stats: ClusterStats, seat: Rc<Seat>) -> ClusterState {
         ClusterState {
             id,
             stats,
-            connections: Usage::default(),
-            pending: Usage::default(),
-            requests: Usage::default(),
-            retries: Usage::default(),
+            resources: Resources::new(seat.shard, seat.shards),
+            seat,
             hosts: RefCell::default(),
             rotation: RefCell::default(),
         }
@@ -221,10 +221,11 @@ impl ClusterState {
         let mut rotation = self.rotation.borrow_mut();
         let current = rotation.as_ref().is_some_and(|rotation| {
             std::ptr::eq(rotation.built_from.as_ptr(), Arc::as_ptr(cluster.endpoints))
-                && rotation.balancing == cluster.cluster.balancing
+                && std::ptr::eq(rotation.built_for.as_ptr(), Arc::as_ptr(cluster.cluster))
+                && rotation.health_version == cluster.live.health_version()
         });
         if !current {
-            *rotation = Some(self.build_rotation(cluster.cluster, cluster.endpoints));
+            *rotation = Some(self.build_rotation(cluster));
         }
         let rotation = rotation.as_mut()?;
         let hosts = &rotation.hosts;
@@ -276,20 +277,18 @@ impl ClusterState {
 
     fn host(&self, key: HostKey) -> Rc<Host> {
         let mut hosts = self.hosts.borrow_mut();
-        let host = hosts.entry(key).or_insert_with(|| {
-            Rc::new(Host {
-                key,
-                in_flight: Cell::new(0),
-                connections: Cell::new(0),
-                healthy_since: Cell::new(now()),
-                idle: RefCell::default(),
-                freed: Notify::new(),
-            })
-        });
+        let host = hosts.entry(key).or_insert_with(|| Rc::new(Host::new(key, self.seat.clone())));
         host.clone()
     }
 
-    fn build_rotation(&self, cluster: &Cluster, endpoints: &Arc<Endpoints>) -> Rotation {
+    fn build_rotation(&self, cluster: &ClusterRef<'_>) -> Rotation {
+        let ClusterRef { cluster, endpoints, live, .. } = *cluster;
+        // Before the flags are read: a change in between is then seen at the next pick.
+        let health_version = live.health_version();
+        let watch = cluster
+            .outlier_detection
+            .as_ref()
+            .map(|detection| Rc::new(Watch { cluster: self.id, detection: detection.clone() }));
         let mut members = Vec::new();
         let mut hosts = Vec::new();
         let mut places = Vec::new();
@@ -297,19 +296,20 @@ impl ClusterState {
         for (priority, level) in (0..).zip(&endpoints.priorities) {
             for (locality, group) in (0..).zip(&level.localities) {
                 for (position, endpoint) in (0..).zip(&group.endpoints) {
+                    let live = live.host(endpoint.id);
+                    let flags = live.map(|live| live.flags()).unwrap_or_default();
                     members.push(Member {
                         priority,
                         locality: locality_number,
                         locality_weight: group.weight,
                         weight: endpoint.weight.max(1),
-                        health: match endpoint.health {
-                            Health::Healthy => BalanceHealth::Healthy,
-                            Health::Degraded => BalanceHealth::Degraded,
-                            Health::Unhealthy | Health::Draining => BalanceHealth::Unhealthy,
-                        },
-                        excluded: false,
+                        health: health(endpoint.health, flags),
+                        excluded: flags.any(HealthFlags::PENDING_ACTIVE_CHECK)
+                            || flags.any(HealthFlags::EXCLUDED_AT_ONCE),
                     });
-                    hosts.push(self.host(HostKey::Endpoint(endpoint.id)));
+                    let host = self.host(HostKey::Endpoint(endpoint.id));
+                    host.follow(live.cloned(), watch.clone());
+                    hosts.push(host);
                     places.push((priority, locality, position));
                 }
                 locality_number += 1;
@@ -332,7 +332,8 @@ impl ClusterState {
         let balancer = Balancer::new(&members, settings, key, &mut Now { hosts: &hosts, at: now() });
         Rotation {
             built_from: Arc::downgrade(endpoints),
-            balancing: balancing.clone(),
+            built_for: Arc::downgrade(cluster),
+            health_version,
             members,
             hosts,
             places,
@@ -355,39 +356,5 @@ impl ClusterState {
                 || host.connections.get() > 0
                 || host.in_flight.get() > 0
         });
-    }
-}
-
-/// The share of a cluster's limits that one shard may use; see [`crate::breaker`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Connections.
-    pub connections_max: u32,
-    /// Requests waiting for a connection.
-    pub pending_max: u32,
-    /// Requests being answered.
-    pub requests_max: u32,
-    /// Retries being made.
-    pub retries_max: u32,
-}
-
-impl Lease {
-    /// The share of shard `shard` of `shards` in `breakers`. `requests` are those being answered now, for a retry
-    /// budget.
-    pub fn of(breakers: &Breakers, cluster: ClusterId, shard: u32, shards: u32, requests: u32) -> Lease {
-        let share = |limit| breaker::lease(limit, shard, shards, cluster.slot);
-        let retries_max = match breakers.retry_budget {
-            Some(budget) => {
-                let by_share = (f64::from(requests) * budget.percent / 100.0) as u32;
-                by_share.max(share(budget.min_concurrency))
-            }
-            None => share(breakers.retries_max),
-        };
-        Lease {
-            connections_max: share(breakers.connections_max),
-            pending_max: share(breakers.pending_max),
-            requests_max: share(breakers.requests_max),
-            retries_max,
-        }
     }
 }

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use ringsail_runtime::net::{ConnectOptions, Stream};
 use ringsail_runtime::time::now;
 use ringsail_tables::cluster::ConnectionSettings;
+use ringsail_tables::live::HostCount;
 use ringsail_telemetry::{ClusterCounter, ClusterGauge};
 
-use super::cluster::{Choice, ClusterState, Host, Lease};
+use super::cluster::{Choice, ClusterState};
 use super::connect;
-use crate::breaker::Permit;
+use super::host::Host;
+use crate::breaker::{Lease, LeasedPermit};
 use crate::failure::Failure;
 
 /// A connection to a host, counted from before it is made until it is closed.
@@ -36,18 +38,15 @@ struct Slot {
     // Weak: the host's pool holds idle connections, and they must not hold the pool.
     cluster: Weak<ClusterState>,
     host: Weak<Host>,
-    _permit: Permit,
+    _permit: LeasedPermit,
 }
 
 impl Slot {
-    fn take(cluster: &Rc<ClusterState>, host: &Rc<Host>) -> Slot {
-        host.connections.set(host.connections.get() + 1);
+    fn new(cluster: &Rc<ClusterState>, host: &Rc<Host>, permit: LeasedPermit) -> Slot {
+        host.set_connections(host.connections.get() + 1);
+        host.count(HostCount::CxTotal, 1);
         cluster.stats.add(ClusterCounter::UpstreamCxTotal, 1);
-        let slot = Slot {
-            cluster: Rc::downgrade(cluster),
-            host: Rc::downgrade(host),
-            _permit: cluster.connections.take_anyway(),
-        };
+        let slot = Slot { cluster: Rc::downgrade(cluster), host: Rc::downgrade(host), _permit: permit };
         cluster.stats.set(ClusterGauge::UpstreamCxActive, cluster.connections.count().into());
         slot
     }
@@ -62,7 +61,7 @@ impl Drop for Slot {
             cluster.stats.set(ClusterGauge::UpstreamCxActive, left.into());
         }
         if let Some(host) = self.host.upgrade() {
-            host.connections.set(host.connections.get() - 1);
+            host.set_connections(host.connections.get() - 1);
             host.freed.notify_one();
         }
     }
@@ -113,13 +112,16 @@ pub async fn acquire(
     cluster.stats.add(ClusterCounter::UpstreamRqPendingTotal, 1);
     let _gauge = PendingGauge::new(cluster);
     loop {
-        // Compat: a host without any connection gets one even past the limit, or requests queued for it would
-        // never be served.
-        if choice.host.connections.get() == 0 || cluster.connections.count() < lease.connections_max {
-            let connection = open(cluster, choice, options).await?;
+        let permit = cluster.connections.take(lease.connections_max).or_else(|| {
+            cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
+            // Compat: a host without any connection gets one even past the limit, or requests queued for it would
+            // never be served. Envoy does so on each of its workers.
+            (choice.host.connections.get() == 0).then(|| cluster.connections.take_anyway())
+        });
+        if let Some(permit) = permit {
+            let connection = open(cluster, choice, options, permit).await?;
             return Ok(Acquired { connection, reused: false });
         }
-        cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
         choice.host.freed.notified().await;
         if let Some(connection) = choice.host.take_idle() {
             return Ok(Acquired { connection, reused: true });
@@ -132,9 +134,11 @@ pub async fn open(
     cluster: &Rc<ClusterState>,
     choice: &Choice,
     options: &ConnectOptions,
+    permit: LeasedPermit,
 ) -> Result<Connection, Failure> {
-    let slot = Slot::take(cluster, &choice.host);
-    let stream = connect::dial(&choice.address, options).await?;
+    let slot = Slot::new(cluster, &choice.host, permit);
+    let dialed = connect::dial(&choice.address, options).await;
+    let stream = dialed.inspect_err(|_| choice.host.count(HostCount::CxConnectFail, 1))?;
     let local_address = stream.local_addr().ok().and_then(|address| address.as_inet());
     let opened = now();
     Ok(Connection { stream, local_address, requests: 0, opened, idle_since: opened, slot })

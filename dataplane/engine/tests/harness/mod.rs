@@ -96,6 +96,8 @@ impl Proxy {
                     Identity { address: [192, 0, 2, 1].into(), hostname: "test-host".into(), local };
                 let log = Log::new(logs, "test-host");
                 let shard = Shard::new(0, 1, identity, seat.subscribe(), stats.open(), log, settings);
+                let (judge, reports) = mailbox(16);
+                shard.report_to(judge, Some(reports));
                 ringsail_engine::run(shard, orders, events).await;
             });
             assert!(matches!(ran, Ok(Some(()))), "the shard broke");

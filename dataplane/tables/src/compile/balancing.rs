@@ -109,7 +109,7 @@ fn by_field(cx: &mut Context<'_>, value: &pb::Cluster, shared: LoadBalancing) ->
         Ok(Wire::RingHash) => {
             use pb::cluster::ring_hash_lb_config::HashFunction as Function;
             let config = match &value.lb_config {
-                Some(LbConfig::RingHashLbConfig(config)) => config.clone(),
+                Some(LbConfig::RingHashLbConfig(config)) => *config,
                 _ => pb::cluster::RingHashLbConfig::default(),
             };
             cx.at("ring_hash_lb_config", |cx| {
@@ -311,7 +311,10 @@ fn maglev(cx: &mut Context<'_>, size: Option<u64>) -> Option<LbPolicy> {
 }
 
 fn is_prime(number: u64) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number > 1
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn old_slow_start(

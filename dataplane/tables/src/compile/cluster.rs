@@ -14,10 +14,11 @@ use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
 use super::http2::http2_settings;
 use super::listener::{BUFFER_BYTES_DEFAULT, plaintext};
 use super::metadata::metadata;
+use super::outlier::outlier_detection;
 use super::value::{duration, holds, port, source_address, timeout, unpack};
 use crate::cluster::{
-    Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, OutlierDetection, RetryBudget,
-    TcpKeepalive, UpstreamProtocol,
+    Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, RetryBudget, TcpKeepalive,
+    UpstreamProtocol,
 };
 use crate::http2::Http2Settings;
 
@@ -37,10 +38,6 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
     let (discovery, assignment) = discovery(cx, value)?;
     let options = http_options(cx, value)?;
     let (breakers, breakers_high) = breakers(cx, value.circuit_breakers.as_ref());
-    if value.outlier_detection.is_some() {
-        // Refusing the cluster would take a service away for a policy that only trims it.
-        cx.report.warn_at("outlier_detection", "no endpoint is ejected: outlier detection is not built yet");
-    }
     let cluster = Cluster {
         name: cx.intern(&value.name),
         alt_stat_name: cx.intern_set(&value.alt_stat_name),
@@ -55,10 +52,10 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
             &options.common.max_stream_duration,
             None,
         ),
-        outlier_detection: value
-            .outlier_detection
-            .as_ref()
-            .map(|value| Arc::new(cx.at("outlier_detection", |cx| outlier_detection(cx, value)))),
+        outlier_detection: match &value.outlier_detection {
+            Some(value) => Some(Arc::new(cx.at("outlier_detection", |cx| outlier_detection(cx, value))?)),
+            None => None,
+        },
         metadata: metadata(cx, value.metadata.as_ref()),
     };
     Some((cluster, assignment))
@@ -304,31 +301,4 @@ fn breakers(cx: &mut Context<'_>, value: Option<&pb::CircuitBreakers>) -> (Break
         }
     };
     (of(core::RoutingPriority::Default), of(core::RoutingPriority::High))
-}
-
-/// Defaults: the field documentation of `OutlierDetection`.
-fn outlier_detection(cx: &mut Context<'_>, value: &pb::OutlierDetection) -> OutlierDetection {
-    let seconds = Duration::from_secs;
-    let base_ejection_time =
-        duration(cx, "base_ejection_time", &value.base_ejection_time).unwrap_or(seconds(30));
-    OutlierDetection {
-        consecutive_5xx: value.consecutive_5xx.unwrap_or(5),
-        enforcing_consecutive_5xx: value.enforcing_consecutive_5xx.unwrap_or(100),
-        consecutive_gateway_failure: value.consecutive_gateway_failure.unwrap_or(5),
-        enforcing_consecutive_gateway_failure: value.enforcing_consecutive_gateway_failure.unwrap_or(0),
-        consecutive_local_origin_failure: value.consecutive_local_origin_failure.unwrap_or(5),
-        enforcing_consecutive_local_origin_failure: value
-            .enforcing_consecutive_local_origin_failure
-            .unwrap_or(100),
-        split_external_local_origin_errors: value.split_external_local_origin_errors,
-        interval: duration(cx, "interval", &value.interval).unwrap_or(seconds(10)),
-        base_ejection_time,
-        max_ejection_time: duration(cx, "max_ejection_time", &value.max_ejection_time)
-            .unwrap_or(base_ejection_time.max(seconds(300))),
-        max_ejection_percent: value.max_ejection_percent.unwrap_or(10),
-        enforcing_success_rate: value.enforcing_success_rate.unwrap_or(100),
-        success_rate_minimum_hosts: value.success_rate_minimum_hosts.unwrap_or(5),
-        success_rate_request_volume: value.success_rate_request_volume.unwrap_or(100),
-        success_rate_stdev_factor: value.success_rate_stdev_factor.unwrap_or(1900),
-    }
 }

@@ -19,6 +19,7 @@ use crate::cluster::{Cluster, ClusterEntry, Discovery, DnsFamily, DnsSettings};
 use crate::diagnostic::Diagnostic;
 use crate::endpoint::Endpoints;
 use crate::ids::{ClusterId, ClusterSlot};
+use crate::live::Live;
 use crate::strings::{Interner, Str};
 use crate::tables::Tables;
 
@@ -263,7 +264,15 @@ impl Clusters {
         let unchanged = previous.is_some_and(|entry| {
             entry.id == id && entry.cluster == cluster && Arc::ptr_eq(&entry.endpoints, &endpoints)
         });
-        let entry = ClusterEntry { id, cluster, endpoints };
+        let live = match previous {
+            Some(entry) if unchanged => entry.live.clone(),
+            _ => {
+                let known =
+                    previous.filter(|entry| entry.id == id).map(|entry| (&*entry.cluster, &*entry.live));
+                Arc::new(Live::new(&cluster, &endpoints, known))
+            }
+        };
+        let entry = ClusterEntry { id, cluster, endpoints, live };
         let assignment = match (state.pending.take(), state.active.take()) {
             (Some(draft), _) => draft.assignment,
             (None, active) => active.and_then(|active| active.assignment),

@@ -380,11 +380,36 @@ fn http2_upstreams_are_accepted_with_a_warning() {
 }
 
 #[test]
-fn outlier_detection_is_accepted_with_a_warning_that_nothing_is_ejected() {
-    let (_, found) =
-        Compiler::new().apply([cluster("a", json!({"outlier_detection": {"consecutive_5xx": 3}}))]);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].severity, found[0].field.as_str()), (Severity::Warning, "outlier_detection"));
+fn outlier_detection_that_cannot_be_honoured_is_refused() {
+    let cases = [
+        (json!({"interval": "0s"}), "interval"),
+        (json!({"base_ejection_time": "10s", "max_ejection_time": "9s"}), "max_ejection_time"),
+        (json!({"max_ejection_percent": 101}), "max_ejection_percent"),
+        (json!({"enforcing_failure_percentage": 101}), "enforcing_failure_percentage"),
+        (json!({"detect_degraded_hosts": true}), "detect_degraded_hosts"),
+    ];
+    for (more, field) in cases {
+        let text = refuse(&mut Compiler::new(), cluster("a", json!({"outlier_detection": more})));
+        assert!(text.starts_with(&format!("outlier_detection.{field}: ")), "{text}");
+    }
+}
+
+#[test]
+fn live_state_outlives_updates_of_endpoints_and_limits_that_stay() {
+    let mut compiler = Compiler::new();
+    let first = accept(&mut compiler, [cluster("a", json!({})), endpoints("a", &[80, 81])]);
+    let (one, id) = (first.cluster_named("a").unwrap(), endpoint_ids(&first, "a")[1].1);
+    let host = one.live.host(id).unwrap().clone();
+    let second = accept(&mut compiler, [endpoints("a", &[81, 82])]);
+    let other = second.cluster_named("a").unwrap();
+    assert!(Arc::ptr_eq(other.live.host(id).unwrap(), &host));
+    assert!(other.live.host(endpoint_ids(&first, "a")[0].1).is_none(), "it left");
+    assert!(Arc::ptr_eq(one.live.limits(), other.live.limits()));
+    let breakers = json!({"circuit_breakers": {"thresholds": [{"max_requests": 7}]}});
+    let third = accept(&mut compiler, [cluster("a", breakers)]);
+    let changed = third.cluster_named("a").unwrap();
+    assert!(!Arc::ptr_eq(changed.live.limits(), other.live.limits()));
+    assert!(Arc::ptr_eq(changed.live.host(id).unwrap(), &host));
 }
 
 #[test]

@@ -1,0 +1,226 @@
+//! One endpoint on one shard: its pool's counts, and what is told about it.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringsail_runtime::local::Notify;
+use ringsail_runtime::mailbox::MailboxSender;
+use ringsail_runtime::time::now;
+use ringsail_tables::cluster::OutlierDetection;
+use ringsail_tables::ids::{ClusterId, EndpointId};
+use ringsail_tables::live::{HealthFlags, HostCount, HostLive, InARow, ShardCells};
+
+use super::pool::Connection;
+use crate::failure::Failure;
+
+/// What names a host within its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HostKey {
+    /// An endpoint of the tables.
+    Endpoint(EndpointId),
+    /// An address taken from the request's connection
+    /// ([`ringsail_tables::cluster::Discovery::OriginalDst`]).
+    Address(SocketAddr),
+}
+
+/// One endpoint on one shard.
+pub struct Host {
+    /// Its name.
+    pub key: HostKey,
+    /// Requests being answered by it.
+    pub in_flight: Cell<u32>,
+    /// Connections to it, open or being made.
+    pub connections: Cell<u32>,
+    /// When it was first seen here, or became healthy again: slow start counts from then.
+    pub(super) healthy_since: Cell<Instant>,
+    /// Idle connections, the latest used last.
+    pub(super) idle: RefCell<Vec<Connection>>,
+    /// Tells waiting requests that a connection became idle or closed.
+    pub(super) freed: Notify,
+    seat: Rc<Seat>,
+    live: RefCell<Option<Arc<HostLive>>>,
+    watch: RefCell<Option<Rc<Watch>>>,
+}
+
+/// The shard that the state of clusters belongs to.
+#[derive(Default)]
+pub struct Seat {
+    /// Its number, from 0.
+    pub shard: u32,
+    /// How many there are.
+    pub shards: u32,
+    /// The way to the judge, once it is known.
+    pub reports: std::cell::OnceCell<MailboxSender<Report>>,
+}
+
+/// An endpoint failed as often in a row as its cluster allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// What it did.
+    pub rule: InARow,
+}
+
+/// What a host's results are held against.
+pub(super) struct Watch {
+    pub(super) cluster: ClusterId,
+    pub(super) detection: Arc<OutlierDetection>,
+}
+
+/// What an attempt says of its host. Source: Envoy's `Outlier::Result`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a connection; more is to come.
+    Connected,
+    /// There is a connection, and that is all that is asked (TCP).
+    Reached,
+    /// An answer with this status.
+    Answered(u16),
+    /// Not connected, or the connection ended before the answer's head.
+    Lost,
+    /// No answer in time.
+    TimedOut,
+}
+
+impl Outcome {
+    /// What a failed attempt says of its host; `None` when it is not the host's doing.
+    pub fn of(failure: Failure) -> Option<Outcome> {
+        match failure {
+            Failure::ConnectFailure(_)
+            | Failure::ConnectTimeout
+            | Failure::ConnectionTermination
+            | Failure::UpstreamProtocol => Some(Outcome::Lost),
+            Failure::RouteTimeout | Failure::PerTryTimeout | Failure::PerTryIdleTimeout => {
+                Some(Outcome::TimedOut)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Host {
+    pub(super) fn new(key: HostKey, seat: Rc<Seat>) -> Host {
+        Host {
+            key,
+            in_flight: Cell::new(0),
+            connections: Cell::new(0),
+            healthy_since: Cell::new(now()),
+            idle: RefCell::default(),
+            freed: Notify::new(),
+            seat,
+            live: RefCell::default(),
+            watch: RefCell::default(),
+        }
+    }
+
+    /// Takes over what a new version of the tables says of it.
+    pub(super) fn follow(&self, live: Option<Arc<HostLive>>, watch: Option<Rc<Watch>>) {
+        *self.live.borrow_mut() = live;
+        *self.watch.borrow_mut() = watch;
+    }
+
+    /// Adds to one of its counts.
+    pub fn count(&self, count: HostCount, n: u64) {
+        self.with_cells(|_, cells| cells.add(count, n));
+    }
+
+    /// One connection more or less.
+    pub(super) fn set_connections(&self, count: u32) {
+        self.connections.set(count);
+        self.with_cells(|_, cells| cells.set(HostCount::CxActive, count.into()));
+    }
+
+    /// A request begins.
+    pub fn begin_request(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.with_cells(|_, cells| {
+            cells.add(HostCount::RqTotal, 1);
+            cells.set(HostCount::RqActive, self.in_flight.get().into());
+        });
+    }
+
+    /// A request ends.
+    pub fn end_request(&self) {
+        self.in_flight.set(self.in_flight.get() - 1);
+        self.with_cells(|_, cells| cells.set(HostCount::RqActive, self.in_flight.get().into()));
+    }
+
+    /// Tells what became of an attempt: to its counts, and to outlier detection.
+    pub fn tell(&self, outcome: Outcome) {
+        self.with_cells(|live, cells| {
+            match outcome {
+                Outcome::Answered(500..) | Outcome::Lost => cells.add(HostCount::RqError, 1),
+                Outcome::Answered(_) => cells.add(HostCount::RqSuccess, 1),
+                Outcome::TimedOut => {
+                    cells.add(HostCount::RqTimeout, 1);
+                    cells.add(HostCount::RqError, 1);
+                }
+                Outcome::Connected | Outcome::Reached => {}
+            }
+            if let Some(watch) = self.watch.borrow().as_ref() {
+                self.observe(watch, live, cells, outcome);
+            }
+        });
+    }
+
+    /// Compat: Envoy's two ways to look at results: errors of reaching the endpoint apart, or as answers 503 and 504.
+    fn observe(&self, watch: &Watch, live: &HostLive, cells: &ShardCells, outcome: Outcome) {
+        let split = watch.detection.split_external_local_origin_errors;
+        match (outcome, split) {
+            (Outcome::Answered(status), _) => self.observe_status(watch, live, cells, status),
+            (Outcome::Connected, false) => {}
+            (Outcome::Reached, false) => self.observe_status(watch, live, cells, 200),
+            (Outcome::Lost, false) => self.observe_status(watch, live, cells, 503),
+            (Outcome::TimedOut, false) => self.observe_status(watch, live, cells, 504),
+            (Outcome::Connected | Outcome::Reached, true) => {
+                cells.add(HostCount::LocalResults, 1);
+                cells.add(HostCount::GoodLocalResults, 1);
+            }
+            (Outcome::Lost | Outcome::TimedOut, true) => {
+                cells.add(HostCount::LocalResults, 1);
+                self.failed(watch, live, cells, InARow::LocalOrigin);
+            }
+        }
+    }
+
+    fn observe_status(&self, watch: &Watch, live: &HostLive, cells: &ShardCells, status: u16) {
+        cells.add(HostCount::Results, 1);
+        match status {
+            502..=504 => {
+                self.failed(watch, live, cells, InARow::Gateway);
+                self.failed(watch, live, cells, InARow::Answer5xx);
+            }
+            500..=599 => {
+                cells.add(HostCount::OtherErrors, 1);
+                self.failed(watch, live, cells, InARow::Answer5xx);
+            }
+            _ => cells.add(HostCount::GoodResults, 1),
+        }
+    }
+
+    fn failed(&self, watch: &Watch, live: &HostLive, cells: &ShardCells, rule: InARow) {
+        let run = live.extend_run(rule, cells);
+        let allowed = watch.detection.in_a_row(rule);
+        // 0 switches the rule off. The judge looks again, so that two shards may report the same row.
+        if allowed > 0
+            && run >= allowed
+            && !live.flags().any(HealthFlags::FAILED_OUTLIER_CHECK)
+            && let (HostKey::Endpoint(endpoint), Some(reports)) = (self.key, self.seat.reports.get())
+        {
+            // A full mailbox counts its refusals, and the next row of failures reports again.
+            let _ = reports.try_send(Report { cluster: watch.cluster, endpoint, rule });
+        }
+    }
+
+    fn with_cells(&self, change: impl FnOnce(&HostLive, &ShardCells)) {
+        if let Some(live) = self.live.borrow().as_ref() {
+            change(live, live.cells(self.seat.shard, self.seat.shards));
+        }
+    }
+}
