@@ -221,6 +221,7 @@ pub async fn response_body(
             incoming.consume(piece.consumed);
         }
         if incoming.is_end() {
+            progress.note_trailers(incoming.trailers());
             downstream.finish(incoming.trailers()).await.map_err(|_| Failure::ClientGone)?;
             progress.touch();
             return Ok(length != BodyLength::UntilClose && incoming.is_empty());

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ringsail_http::Fields;
 use ringsail_runtime::time::{Sleep, now, sleep_until};
 
 use crate::failure::Failure;
@@ -38,6 +39,8 @@ pub struct Progress {
     pub bytes_sent: Cell<u64>,
     /// When bytes last moved in either direction.
     pub last_activity: Cell<Instant>,
+    /// How a gRPC call ended, by the trailers of its answer.
+    pub grpc_status: Cell<Option<u32>>,
     /// Messages of a gRPC call, where they are counted.
     pub grpc: GrpcCell,
     /// The report on them.
@@ -59,6 +62,7 @@ impl Progress {
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             last_activity: Cell::new(started),
+            grpc_status: Cell::new(None),
             grpc: GrpcCell::new(),
             live: LiveCell::default(),
         }
@@ -98,6 +102,13 @@ impl Progress {
         if let Some(counts) = self.grpc.get() {
             counts.response.feed(data);
         }
+    }
+
+    /// The answer is complete, with these trailers.
+    pub fn note_trailers(&self, trailers: Option<&Fields>) {
+        let status = trailers.and_then(|trailers| trailers.get("grpc-status"));
+        let status = status.and_then(|status| std::str::from_utf8(status).ok()?.trim().parse().ok());
+        self.grpc_status.set(status);
     }
 
     /// The request is complete, unless it was before.

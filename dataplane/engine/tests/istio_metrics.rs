@@ -295,6 +295,42 @@ fn overrides_change_labels_and_drop_metrics() {
 }
 
 #[test]
+fn grpc_calls_count_their_messages_and_their_status() {
+    // Two messages and a status of 5, over HTTP/1 with trailers.
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ntrailer: grpc-status\r\n\
+        transfer-encoding: chunked\r\n\r\nb\r\n\0\0\0\0\x01a\0\0\0\0\0\r\n0\r\ngrpc-status: 5\r\n\r\n";
+    let upstream = Upstream::manual();
+    let settings = json!({"tcp_reporting_duration": "1s"});
+    let mut manager = istio_manager(all_to("out"), settings, outbound());
+    manager["http_protocol_options"] = json!({"enable_trailers": true});
+    let out = directed(listener(manager), "OUTBOUND");
+    let client = start("front", &[out], &[service_cluster("out", upstream.address)]);
+    let mut http2 = harness::http2::Client::connect(client.address());
+    let request =
+        http::Request::post("http://web/a.B/C").header("content-type", "application/grpc").body(()).unwrap();
+    let (pending, mut body) = http2.begin(request, false);
+    body.send_data(bytes::Bytes::from_static(b"\0\0\0\0\x02ab"), true).unwrap();
+    let mut server = upstream.accept();
+    server.read_until("0\r\n\r\n");
+    server.send(answer);
+    let got = http2.run(harness::http2::receive(pending)).unwrap();
+    assert_eq!(
+        got.trailers.as_ref().and_then(|all| all.get("grpc-status")).map(|v| v.as_bytes()),
+        Some(&b"5"[..])
+    );
+    let requests = wait_for(&client, "istio_requests_total");
+    labels(
+        &requests,
+        &[("request_protocol", "grpc"), ("grpc_response_status", "5"), ("response_code", "200")],
+    );
+    assert!(wait_for(&client, "istio_request_messages_total").ends_with("} 1"));
+    let messages = wait_for(&client, "istio_response_messages_total");
+    assert!(messages.ends_with("} 2"), "{messages}");
+    assert_eq!(label(&messages, "request_protocol"), None);
+    labels(&messages, &[("destination_workload", "web-v1"), ("destination_cluster", "east")]);
+}
+
+#[test]
 fn connections_are_counted_when_they_open_and_close() {
     let upstream = Upstream::manual();
     let mut listener = directed(listener(tcp_proxy("out")), "OUTBOUND");

@@ -108,7 +108,9 @@ impl ExchangeAttributes<'_> {
         match (name.as_str(), rest) {
             ("code", []) => (trail.status > 0).then(|| Value::Int(trail.status.into())),
             ("code_details", []) => (!trail.details.is_empty()).then(|| Value::text(&trail.details)),
-            ("grpc_status", []) => trail.seen.grpc_status.map(|status| Value::Int(status.into())),
+            ("grpc_status", []) => {
+                self.x.facts.progress.grpc_status.get().map(|status| Value::Int(status.into()))
+            }
             ("size", []) => Some(count(self.x.facts.progress.bytes_sent.get())),
             ("headers", []) if trail.status > 0 => Some(Value::Map(head.fields().len())),
             ("headers", [name]) if trail.status > 0 => head.fields().get(name).map(bytes),

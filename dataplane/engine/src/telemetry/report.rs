@@ -33,8 +33,6 @@ pub struct Seen {
     pub told: Told,
     /// Bytes of the request's head as it came, about.
     pub request_head_bytes: u32,
-    /// How a gRPC call ended, where its trailers said so.
-    pub grpc_status: Option<u32>,
 }
 
 impl Telemetry {
@@ -221,7 +219,7 @@ fn number(peer: &Option<Rc<Peer>>) -> u32 {
 /// From the trailers, or from the head of an answer that has nothing else.
 fn grpc_status(x: &Exchange<'_>) -> Option<u32> {
     let in_head = || std::str::from_utf8(x.response.fields().get("grpc-status")?).ok()?.trim().parse().ok();
-    x.trail.seen.grpc_status.or_else(in_head)
+    x.facts.progress.grpc_status.get().or_else(in_head)
 }
 
 /// Bytes of a head's fields as HTTP/1 writes them.
