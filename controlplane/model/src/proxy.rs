@@ -72,6 +72,9 @@ pub struct Proxy {
     pub unprivileged: bool,
     /// HTTP/1.0 requests are served (`HTTP10: "1"`).
     pub http10: bool,
+    /// It knows Istio's own filters (`istio.stats`, `istio.metadata_exchange`), as Istio's build of Envoy and
+    /// `ringsail-proxy` do and a stock Envoy does not.
+    pub istio_filters: bool,
     /// Idle timeout of connections, as written in metadata `IDLE_TIMEOUT` (`30s`).
     pub idle_timeout_seconds: Option<u64>,
 }
@@ -102,6 +105,14 @@ impl std::fmt::Display for NodeError {
 }
 
 impl std::error::Error for NodeError {}
+
+/// Envoy lists the filters it was built with; ringsail says its name.
+fn knows_istio_filters(node: &Node) -> bool {
+    node.user_agent_name == "ringsail"
+        || node.extensions.iter().any(|extension| {
+            ["istio.stats", "envoy.filters.http.istio_stats"].contains(&extension.name.as_str())
+        })
+}
 
 impl Proxy {
     /// Reads a node. Source: xDS contract of istiod: id `type~ip~pod.namespace~domain`, metadata keys of pilot-agent.
@@ -160,6 +171,7 @@ impl Proxy {
             dns_auto_allocate: metadata.flag("DNS_CAPTURE") && metadata.flag("DNS_AUTO_ALLOCATE"),
             unprivileged: metadata.flag("UNPRIVILEGED_POD"),
             http10: metadata.text("HTTP10").as_deref() == Some("1"),
+            istio_filters: knows_istio_filters(node),
             idle_timeout_seconds: metadata.text("IDLE_TIMEOUT").and_then(|text| whole_seconds(&text)),
         })
     }
@@ -262,6 +274,22 @@ mod tests {
             .map(|(key, value)| (key.to_string(), Value { kind: Some(Kind::StringValue(value.to_string())) }))
             .collect();
         Node { id: id.into(), metadata: Some(Struct { fields }), ..Node::default() }
+    }
+
+    #[test]
+    fn only_who_knows_istios_filters_is_sent_them() {
+        use ringsail_xds::envoy::config::core::v3::Extension;
+        let known = |change: fn(&mut Node)| {
+            let mut node = node("sidecar~10.0.0.5~a.b~c", &[]);
+            change(&mut node);
+            Proxy::from_node(&node).expect("valid").istio_filters
+        };
+        let named = |name: &str| Extension { name: name.to_owned(), ..Extension::default() };
+        assert!(!known(|node| node.user_agent_name = "envoy".to_owned()));
+        assert!(known(|node| node.user_agent_name = "ringsail".to_owned()));
+        let mut istio = node("sidecar~10.0.0.5~a.b~c", &[]);
+        istio.extensions = vec![named("envoy.filters.http.cors"), named("istio.stats")];
+        assert!(Proxy::from_node(&istio).expect("valid").istio_filters);
     }
 
     #[test]

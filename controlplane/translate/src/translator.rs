@@ -11,7 +11,7 @@ use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
 use crate::cache::Cache;
 use crate::cluster::{self, ClusterInput};
 use crate::endpoint::{Client, EndpointInput, build_assignment};
-use crate::listener::{inbound, outbound, virtual_outbound};
+use crate::listener::{inbound, outbound, telemetry, virtual_outbound};
 use crate::resource::{ProxyResources, Resource, by_name};
 use crate::route::sidecar::{self, Outbound, RouteSet};
 use crate::{gateway, names, policy, xds};
@@ -53,7 +53,7 @@ impl Translator {
         let mut resources = ProxyResources::default();
         self.add_services(outbound, &mut resources);
         let mut own: Vec<Cluster> = vec![black_hole(mesh)];
-        let (listeners, routes) = match proxy.kind {
+        let (mut listeners, routes) = match proxy.kind {
             ProxyType::Sidecar => {
                 own.push(passthrough(mesh));
                 sidecar_resources(outbound, &mut own)
@@ -63,6 +63,7 @@ impl Translator {
                 (built.listeners, built.routes)
             }
         };
+        listeners.iter_mut().for_each(|listener| telemetry::measure_connections(listener, proxy));
         let encode_cluster = |cluster: &Cluster| Arc::new(Resource::encode(&cluster.name, cluster));
         resources.clusters.extend(own.iter().map(encode_cluster));
         resources.listeners =

@@ -1,5 +1,6 @@
 //! The bootstrap of one proxy, in Envoy's form: `ringsail-proxy` and a stock Envoy read the same file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ fn node(workload: &Workload, addresses: Addresses) -> Value {
             "INSTANCE_IPS": addresses.mesh.to_string(),
             "INTERCEPTION_MODE": "NONE",
             "ISTIO_VERSION": ISTIO_VERSION,
-            "LABELS": workload.labels,
+            "LABELS": labels(workload),
             "MESH_ID": "cluster.local",
             "NAME": name,
             "NAMESPACE": namespace,
@@ -74,6 +75,22 @@ fn node(workload: &Workload, addresses: Addresses) -> Value {
             "WORKLOAD_NAME": owner,
         },
     })
+}
+
+/// The labels with the canonical service and revision, which Istio's injection works out. Source: Istio, "Canonical
+/// Service".
+fn labels(workload: &Workload) -> BTreeMap<String, String> {
+    let mut labels = workload.labels.clone();
+    let (_, owner) = &workload.owner;
+    let either = |labels: &BTreeMap<String, String>, names: [&str; 2], otherwise: &str| {
+        let found = names.iter().find_map(|name| labels.get(*name));
+        found.map_or(otherwise, String::as_str).to_owned()
+    };
+    let name = either(&labels, ["app.kubernetes.io/name", "app"], owner);
+    let revision = either(&labels, ["app.kubernetes.io/version", "version"], "latest");
+    labels.entry("service.istio.io/canonical-name".to_owned()).or_insert(name);
+    labels.entry("service.istio.io/canonical-revision".to_owned()).or_insert(revision);
+    labels
 }
 
 fn xds_cluster(socket: &Path) -> Value {

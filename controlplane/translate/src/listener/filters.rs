@@ -33,6 +33,7 @@ use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use ringsail_xds::envoy::r#type::v3::{HashPolicy, hash_policy, hash_policy::SourceIp};
 use ringsail_xds::pack;
 
+use super::telemetry;
 use crate::cluster::PortPolicy;
 use crate::route::filters as http_filters;
 use crate::route::sidecar::{Outbound, find_service};
@@ -111,7 +112,7 @@ pub(crate) fn http(
     let (normalize, merge_slashes, escaped) = path_normalization(settings);
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
-        http_filters: chain(),
+        http_filters: chain(side, proxy),
         server_name: match side {
             Side::Inbound | Side::Gateway => SERVER_NAME.to_owned(),
             Side::Outbound | Side::HttpProxy => String::new(),
@@ -150,8 +151,9 @@ fn client_cert_details(cert: bool) -> SetCurrentClientCertDetails {
     }
 }
 
-/// HTTP filters in order. Fault and CORS do nothing until a route configures them.
-fn chain() -> Vec<HttpFilter> {
+/// HTTP filters in order. Fault and CORS do nothing until a route configures them; a proxy that does not know Istio's
+/// own filters, such as a stock Envoy, gets none of them.
+fn chain(side: Side, proxy: &Proxy) -> Vec<HttpFilter> {
     let filter = |name: &str, config| HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -162,12 +164,17 @@ fn chain() -> Vec<HttpFilter> {
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(false)),
         ..GrpcStats::default()
     };
-    vec![
+    let mut filters = vec![
         filter("envoy.filters.http.grpc_stats", pack(&grpc_stats)),
         filter(http_filters::FAULT, pack(&HttpFault::default())),
         filter(http_filters::CORS, pack(&Cors {})),
-        filter("envoy.filters.http.router", pack(&Router::default())),
-    ]
+    ];
+    if proxy.istio_filters {
+        filters.insert(0, filter(telemetry::METADATA_EXCHANGE, telemetry::metadata_exchange(side)));
+        filters.push(filter(telemetry::STATS, telemetry::stats(side)));
+    }
+    filters.push(filter("envoy.filters.http.router", pack(&Router::default())));
+    filters
 }
 
 fn path_normalization(settings: &MeshSettings) -> (bool, bool, PathWithEscapedSlashesAction) {

@@ -1,0 +1,70 @@
+//! Istio's telemetry filters: who the peer is, and what is counted. Source: telemetry contract §1 and §2; istiod sends
+//! them by default.
+
+use prost_types::Any;
+use ringsail_model::Proxy;
+use ringsail_xds::envoy::config::listener::v3::Listener;
+use ringsail_xds::io::istio::http::peer_metadata::Config;
+use ringsail_xds::io::istio::http::peer_metadata::config::{
+    DiscoveryMethod, IstioHeaders, PropagationMethod, WorkloadDiscovery, discovery_method, propagation_method,
+};
+use ringsail_xds::pack;
+use ringsail_xds::stats::PluginConfig;
+
+use super::filters::{Side, TCP_PROXY};
+use crate::xds;
+
+/// Name of the filter that counts.
+pub(crate) const STATS: &str = "istio.stats";
+/// Name of the filter that tells peers who we are.
+pub(crate) const METADATA_EXCHANGE: &str = "istio.metadata_exchange";
+
+/// How a connection manager learns of its peers and makes itself known. A server answers who asked; a client, and a
+/// gateway towards the mesh, tells every server.
+pub(crate) fn metadata_exchange(side: Side) -> Any {
+    let headers = || IstioHeaders { skip_external_clusters: false };
+    let discovery = || {
+        let methods = [
+            discovery_method::MethodSpecifier::IstioHeaders(headers()),
+            discovery_method::MethodSpecifier::WorkloadDiscovery(WorkloadDiscovery {}),
+        ];
+        methods.map(|method| DiscoveryMethod { method_specifier: Some(method) }).to_vec()
+    };
+    let propagation = || {
+        let method = propagation_method::MethodSpecifier::IstioHeaders(headers());
+        vec![PropagationMethod { method_specifier: Some(method) }]
+    };
+    pack(&match side {
+        Side::Inbound => Config {
+            downstream_discovery: discovery(),
+            downstream_propagation: propagation(),
+            ..Config::default()
+        },
+        Side::Outbound | Side::HttpProxy | Side::Gateway => Config {
+            upstream_discovery: discovery(),
+            upstream_propagation: propagation(),
+            ..Config::default()
+        },
+    })
+}
+
+/// What a connection manager counts. A name that a client made up does not become a label where anybody may be the
+/// client.
+pub(crate) fn stats(side: Side) -> Any {
+    pack(&PluginConfig {
+        disable_host_header_fallback: matches!(side, Side::Inbound | Side::Gateway),
+        ..PluginConfig::default()
+    })
+}
+
+/// Lets every TCP proxy of a listener count its connections.
+pub(crate) fn measure_connections(listener: &mut Listener, proxy: &Proxy) {
+    if !proxy.istio_filters {
+        return;
+    }
+    for chain in listener.filter_chains.iter_mut().chain(listener.default_filter_chain.as_mut()) {
+        if let Some(position) = chain.filters.iter().position(|filter| filter.name == TCP_PROXY) {
+            chain.filters.insert(position, xds::network_filter(STATS, &PluginConfig::default()));
+        }
+    }
+}
