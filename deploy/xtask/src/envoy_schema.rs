@@ -25,17 +25,21 @@ pub fn run(root: &Path, roots: &[PathBuf]) -> Result<()> {
         .map(|file| file.name().to_string())
         .filter(|name| roots.iter().any(|root| root.join(name).exists()))
         .collect();
-    let full = protox::compile(&files, roots).context("compiling Envoy's files")?;
-    let full = DescriptorPool::from_file_descriptor_set(full)?;
     let mut lines = BTreeMap::new();
-    for message in ours.all_messages().filter(|message| !message.is_map_entry()) {
-        if let Some(theirs) = full.get_message_by_name(message.full_name()) {
-            lines.insert(theirs.full_name().to_string(), message_lines(&theirs));
+    // One by one: Envoy's files name types relative to packages they import, and a package that only another file
+    // imports would hide the meant one.
+    for file in &files {
+        let full = protox::compile([file], roots).with_context(|| format!("compiling Envoy's {file}"))?;
+        let full = DescriptorPool::from_file_descriptor_set(full)?;
+        for theirs in full.all_messages().filter(|message| !message.is_map_entry()) {
+            if ours.get_message_by_name(theirs.full_name()).is_some() {
+                lines.insert(theirs.full_name().to_string(), message_lines(&theirs));
+            }
         }
-    }
-    for ours in ours.all_enums() {
-        if let Some(theirs) = full.get_enum_by_name(ours.full_name()) {
-            lines.insert(theirs.full_name().to_string(), enum_lines(&theirs));
+        for theirs in full.all_enums() {
+            if ours.get_enum_by_name(theirs.full_name()).is_some() {
+                lines.insert(theirs.full_name().to_string(), enum_lines(&theirs));
+            }
         }
     }
     let mut text = String::from(

@@ -58,6 +58,11 @@ pub mod envoy {
                 include!("envoy.config.overload.v3.rs");
             }
         }
+        pub mod ratelimit {
+            pub mod v3 {
+                include!("envoy.config.ratelimit.v3.rs");
+            }
+        }
         pub mod route {
             pub mod v3 {
                 include!("envoy.config.route.v3.rs");
@@ -89,6 +94,13 @@ pub mod envoy {
                 }
             }
         }
+        pub mod common {
+            pub mod ratelimit {
+                pub mod v3 {
+                    include!("envoy.extensions.common.ratelimit.v3.rs");
+                }
+            }
+        }
         pub mod filters {
             pub mod common {
                 pub mod fault {
@@ -111,6 +123,26 @@ pub mod envoy {
                 pub mod grpc_stats {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.grpc_stats.v3.rs");
+                    }
+                }
+                pub mod grpc_web {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.grpc_web.v3.rs");
+                    }
+                }
+                pub mod header_mutation {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.header_mutation.v3.rs");
+                    }
+                }
+                pub mod local_ratelimit {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.local_ratelimit.v3.rs");
+                    }
+                }
+                pub mod ratelimit {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.ratelimit.v3.rs");
                     }
                 }
                 pub mod router {
@@ -288,6 +320,11 @@ pub mod envoy {
         pub mod discovery {
             pub mod v3 {
                 include!("envoy.service.discovery.v3.rs");
+            }
+        }
+        pub mod ratelimit {
+            pub mod v3 {
+                include!("envoy.service.ratelimit.v3.rs");
             }
         }
     }
