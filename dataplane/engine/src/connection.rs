@@ -16,6 +16,7 @@ use ringsail_tables::filter_chain::{ConnectionFacts, Terminal};
 use ringsail_tables::hcm::HttpConnectionManager;
 use ringsail_telemetry::HttpCounter;
 
+use crate::filters::local_rate_limit;
 use crate::serving::{ChainVersion, ServingChain, ServingListener};
 use crate::shard::Shard;
 use crate::sniff::Sniffed;
@@ -42,6 +43,8 @@ pub struct Connection {
     pub opened: Instant,
     /// Requests so far.
     pub requests: Cell<u32>,
+    /// Rate limits that count by connection.
+    pub limits: local_rate_limit::OfConnection,
 }
 
 /// The configuration that a request is served with, of one moment.

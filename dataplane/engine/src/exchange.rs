@@ -6,28 +6,25 @@
 mod admit;
 mod answer;
 mod attempt;
+mod filter;
 mod plan;
 mod reply;
 mod values;
 
-use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringsail_http::{BodyLength, EditError, RequestHead, ResponseHead, Version};
 use ringsail_runtime::publish::Current;
-use ringsail_runtime::time::{now, sleep};
-use ringsail_tables::hcm::{HttpConnectionManager, HttpFilter};
-use ringsail_tables::route::{Action, Found, RouteMatch};
-use ringsail_tables::template::Values;
+use ringsail_runtime::time::now;
+use ringsail_tables::hcm::HttpConnectionManager;
+use ringsail_tables::route::{Action, Found};
 use ringsail_tables::{RouteId, Tables, Target};
-use ringsail_telemetry::{HttpStats, ResponseFlag};
+use ringsail_telemetry::HttpStats;
 
 use crate::body::RequestBody;
 use crate::connection::{Connection, Entered};
 use crate::failure::Failure;
-use crate::filters::{cors, fault, mirror};
-use crate::forward::together;
 use crate::headers::request::Origin;
 use crate::http2::downstream::ServerStream;
 use crate::inflow::Inflow;
@@ -163,6 +160,8 @@ pub struct Exchange<'a> {
     tables: Option<Current<Tables>>,
     /// The route, once it is found.
     route: Option<RouteId>,
+    /// What filters left.
+    left: filter::Left,
 }
 
 /// Where the request's bytes come from and go through. Apart from [`Exchange`], because the request's direction uses it
@@ -224,6 +223,7 @@ impl<'a> Exchange<'a> {
             deadlines: Deadlines::new(limits),
             tables: Some(entered.tables.clone()),
             route: None,
+            left: filter::Left::default(),
         })
     }
 
@@ -254,7 +254,10 @@ impl<'a> Exchange<'a> {
         let found = match config.find(&RequestView(self.request), fastrand::u64(..)) {
             Found::Route(found) => found,
             Found::RedirectToHttps(_) => return self.redirect_to_https().await,
-            Found::Nothing => return Err(Failure::RouteNotFound),
+            Found::Nothing => {
+                let answered = filter::request(self, source, None).await?;
+                return answered.ok_or(Failure::RouteNotFound);
+            }
         };
         self.trail.set_route(&found);
         self.route = Some(found.id());
@@ -266,40 +269,8 @@ impl<'a> Exchange<'a> {
         admit::allow_switch(self, &mut source.body, &found)?;
 
         // Filter.
-        let mut suppress_envoy_headers = false;
-        let mut cors_allowed = false;
-        for filter in &self.facts.manager.filters {
-            match filter {
-                HttpFilter::Fault(settings) => {
-                    let Some(fault) = found.fault(settings) else { continue };
-                    let cluster = Some(self.trail.cluster_name.as_str()).filter(|name| !name.is_empty());
-                    let verdict = fault::judge(fault, self.request, cluster, || fastrand::u64(..));
-                    if let Some(delay) = verdict.delay {
-                        self.trail.flag(ResponseFlag::DelayInjected);
-                        self.pause(source, delay).await?;
-                    }
-                    if let Some(abort) = verdict.abort {
-                        return self.abort_by_fault(abort).await;
-                    }
-                }
-                HttpFilter::Cors => {
-                    let Some(policy) = found.cors() else { continue };
-                    match cors::judge(policy, self.request, || fastrand::u64(..)) {
-                        cors::Verdict::Preflight => return self.answer_preflight(policy).await,
-                        cors::Verdict::Allowed => cors_allowed = true,
-                        cors::Verdict::NotConcerned => {}
-                    }
-                }
-                HttpFilter::PeerMetadata(_) => {
-                    if let Some(peers) = &self.facts.chain.telemetry.peers {
-                        let service = self.trail.seen.service.as_deref();
-                        peers
-                            .tell_upstream(service, self.request.fields_mut())
-                            .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
-                    }
-                }
-                HttpFilter::Router(router) => suppress_envoy_headers = router.suppress_envoy_headers,
-            }
+        if let Some(ending) = filter::request(self, source, Some(&found)).await? {
+            return Ok(ending);
         }
 
         // Answer here, or forward: attempts until one gives an answer that is wanted, then that answer.
@@ -314,11 +285,10 @@ impl<'a> Exchange<'a> {
         };
         let mut plan = Plan::new(self, &found, forward, &cluster);
         source.body.keep_from_here(plan.keeps_body);
-        plan.suppress_envoy_headers = suppress_envoy_headers;
-        plan.cors_allowed = cors_allowed;
+        plan.suppress_envoy_headers = self.left.suppress_envoy_headers;
         plan.prepare_request(self, &found, forward)?;
         if !found.mirrors().is_empty() && self.facts.switch == Switch::None {
-            self.start_mirrors(source, &tables, &found, forward.high_priority);
+            filter::start_mirrors(self, source, &tables, &found, forward.high_priority);
         }
         // The references end here: attempts look up by id, so that the version can go when they are over.
         drop(tables);
@@ -333,45 +303,6 @@ impl<'a> Exchange<'a> {
         if let Some(peer) = peers.settle_answer(telemetry, told, self.response.fields_mut(), self.text)? {
             self.trail.seen.upstream = Some(peer);
         }
-        Ok(())
-    }
-
-    /// Sends copies of the request on their way.
-    fn start_mirrors(
-        &mut self,
-        source: &mut Source<'_>,
-        tables: &Current<Tables>,
-        found: &RouteMatch<'_>,
-        high_priority: bool,
-    ) {
-        let context = values::Context::of(&self.facts, self.trail);
-        let original = mirror::Original {
-            shard: self.facts.shard,
-            connection: self.facts.connection,
-            found,
-            head: self.request,
-            body: source.body.length(),
-            timeout: self.deadlines.limits_mut().route,
-            high_priority,
-        };
-        let with_values = |head: &RequestHead, use_values: &mut dyn FnMut(&dyn Values)| {
-            use_values(&context.with_request(head));
-        };
-        mirror::begin(&original, tables, fastrand::u64(..), with_values, |tap| source.body.copy_to(tap));
-    }
-
-    /// Waits without reading the body, but not past the client's leaving. Deadlines stand still: an injected delay does
-    /// not count towards them.
-    async fn pause(&mut self, source: &mut Source<'_>, length: Duration) -> Result<(), Failure> {
-        let facts = self.facts;
-        let client = pin!(source.body.client_gone());
-        let mut no_deadlines = Deadlines::new(Limits::default());
-        together(client, &mut no_deadlines, facts.progress, async {
-            sleep(length).await;
-            Ok(())
-        })
-        .await?;
-        facts.progress.postpone();
         Ok(())
     }
 }

@@ -3,4 +3,6 @@
 
 pub mod cors;
 pub mod fault;
+pub mod hash;
+pub mod local_rate_limit;
 pub mod mirror;

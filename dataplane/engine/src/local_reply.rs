@@ -30,12 +30,11 @@ pub struct LocalReply<'a> {
 }
 
 impl LocalReply<'_> {
-    /// Completes `head`, which may hold the filter's own headers and must have been reset for this reply.
-    /// Returns whether the body is to be sent after it. The error means that the head's own bound is reached.
-    pub fn write(self, head: &mut ResponseHead) -> Result<bool, EditError> {
+    /// Begins `head`, which may hold the filter's own headers and must have been reset for this reply: the status and
+    /// what the body needs. The error means that the head's own bound is reached.
+    pub fn begin(self, head: &mut ResponseHead) -> Result<(), EditError> {
         if self.grpc {
-            self.write_grpc(head)?;
-            return Ok(false);
+            return self.begin_grpc(head);
         }
         head.set_status(self.status);
         let fields = head.fields_mut();
@@ -45,9 +44,29 @@ impl LocalReply<'_> {
                 fields.append("content-type", b"text/plain")?;
             }
         }
+        Ok(())
+    }
+
+    /// Trailers-only: the status is in the head and there is no body.
+    fn begin_grpc(self, head: &mut ResponseHead) -> Result<(), EditError> {
+        head.set_status(200);
+        let grpc = self.grpc_status.unwrap_or_else(|| grpc_status(self.status).into());
+        let fields = head.fields_mut();
+        fields.set("content-type", b"application/grpc")?;
+        fields.append("grpc-status", Decimal::new(u64::from(grpc)).text())?;
+        if !self.body.is_empty() {
+            let mut message = Vec::with_capacity(self.body.len());
+            percent_encode(self.body, &mut message);
+            fields.append("grpc-message", &message)?;
+        }
+        Ok(())
+    }
+
+    /// Ends `head`, which other filters may have edited meanwhile. Returns whether the body is to be sent after it.
+    pub fn finish(self, head: &mut ResponseHead) -> Result<bool, EditError> {
         self.write_tail(head)?;
-        let with_body = !self.body.is_empty() && !self.head_only;
-        let body = match (self.body.is_empty(), self.head_only) {
+        let with_body = !self.grpc && !self.body.is_empty() && !self.head_only;
+        let body = match (self.grpc || self.body.is_empty(), self.head_only && !self.grpc) {
             (false, false) => BodyLength::Length(self.body.len() as u64),
             (false, true) => BodyLength::None,
             (true, false) => BodyLength::Length(0),
@@ -59,23 +78,6 @@ impl LocalReply<'_> {
         };
         head.set_framing(Framing { body, persistent: !self.close });
         Ok(with_body)
-    }
-
-    /// Trailers-only: the status is in the head and there is no body.
-    fn write_grpc(self, head: &mut ResponseHead) -> Result<(), EditError> {
-        head.set_status(200);
-        let grpc = self.grpc_status.unwrap_or_else(|| grpc_status(self.status).into());
-        let fields = head.fields_mut();
-        fields.set("content-type", b"application/grpc")?;
-        fields.append("grpc-status", Decimal::new(u64::from(grpc)).text())?;
-        if !self.body.is_empty() {
-            let mut message = Vec::with_capacity(self.body.len());
-            percent_encode(self.body, &mut message);
-            fields.append("grpc-message", &message)?;
-        }
-        self.write_tail(head)?;
-        head.set_framing(Framing { body: BodyLength::Length(0), persistent: !self.close });
-        Ok(())
     }
 
     fn write_tail(self, head: &mut ResponseHead) -> Result<(), EditError> {

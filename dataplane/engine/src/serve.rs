@@ -112,6 +112,7 @@ async fn establish(
         id: shard.next_connection_id(),
         opened: now(),
         requests: Cell::new(0),
+        limits: Default::default(),
     };
     Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner() })
 }

@@ -34,6 +34,8 @@ pub struct Identity {
     pub hostname: String,
     /// Who it works for.
     pub local: Arc<Local>,
+    /// The cluster this proxy says it is in (`--service-cluster`); may be empty.
+    pub cluster: String,
 }
 
 /// A shard's state. Never leaves its thread.

@@ -95,6 +95,7 @@ fn run(options: Options) -> Result<(), StartError> {
     };
     let shard_count = host::shard_count(options.concurrency);
     let local = Arc::new(host::workload(&bootstrap));
+    let cluster = bootstrap.node.cluster.clone();
     let prepared = Prepared::new(options, bootstrap).map_err(in_words)?;
     if mode == Mode::Validate {
         println!("configuration OK");
@@ -107,7 +108,7 @@ fn run(options: Options) -> Result<(), StartError> {
     let access_logs = Arc::new(LogWriter::start_with(log_queue_max)?);
     let (publisher, seats) = publication(prepared.tables().clone(), shard_count.get())?;
     let mut seats = seats.into_iter();
-    let identity = Identity { address: host::own_address(), hostname: host::name(), local };
+    let identity = Identity { address: host::own_address(), hostname: host::name(), cluster, local };
     let (events, news) = outbox(EVENTS_MAX);
     let mut commands = Vec::new();
     let (judge, reports) = mailbox(REPORTS_MAX);

@@ -59,6 +59,13 @@ pub enum LbPolicy {
     ClusterProvided,
 }
 
+impl LbPolicy {
+    /// Whether it goes by the request's hash.
+    pub fn hashes(&self) -> bool {
+        matches!(self, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. })
+    }
+}
+
 /// Source: `RingHashLbConfig.HashFunction`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HashFunction {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::access_log::AccessLog;
 use crate::address::Cidr;
+use crate::header_ops::MutationFilter;
 use crate::http2::Http2Settings;
 use crate::ids::RouteConfigId;
 use crate::istio::{IstioStats, PeerMetadata};
 use crate::policy::Fault;
+use crate::rate_limit::LocalRateLimit;
 use crate::route::Upgrade;
 use crate::strings::Str;
 
@@ -206,6 +208,10 @@ pub enum HttpFilter {
     Cors,
     /// `istio.metadata_exchange`.
     PeerMetadata(Arc<PeerMetadata>),
+    /// `envoy.filters.http.local_ratelimit`; settings of the chain, which routes may replace.
+    LocalRateLimit(Option<Arc<LocalRateLimit>>),
+    /// `envoy.filters.http.header_mutation`.
+    HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.router`; the last one.
     Router(Router),
 }

@@ -54,6 +54,24 @@ pub enum HeaderMutation {
     Add(HeaderAdd),
 }
 
+/// Operations of `envoy.filters.http.header_mutation` at one level.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderMutations {
+    /// On the request.
+    pub request: Box<[HeaderMutation]>,
+    /// On the response.
+    pub response: Box<[HeaderMutation]>,
+}
+
+/// Source: `envoy.extensions.filters.http.header_mutation.v3.HeaderMutation`.
+#[derive(Clone, Debug, Default)]
+pub struct MutationFilter {
+    /// Operations on everything.
+    pub mutations: HeaderMutations,
+    /// Whether the operations of the most specific level come last.
+    pub most_specific_wins: bool,
+}
+
 impl HeaderOps {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {

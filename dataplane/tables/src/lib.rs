@@ -39,6 +39,7 @@ pub mod listener;
 pub mod live;
 pub mod metadata;
 pub mod policy;
+pub mod rate_limit;
 pub mod regex_re2;
 pub mod request;
 pub mod route;
@@ -47,6 +48,7 @@ mod strings;
 mod tables;
 pub mod tcp_proxy;
 pub mod template;
+pub mod token_bucket;
 
 pub use compile::{Change, Compiler, DnsQuery, Wanted};
 pub use diagnostic::{Diagnostic, ResourceType, Severity};

@@ -118,21 +118,22 @@ pub struct Fault {
     pub active_faults_max: Option<u32>,
 }
 
-/// A fixed delay before the request goes on.
+/// A delay before the request goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FaultDelay {
-    /// How long.
-    pub duration: Duration,
-    /// Which share of requests.
+    /// How long; `None` leaves it to the request's `x-envoy-fault-delay-request`, in milliseconds.
+    pub duration: Option<Duration>,
+    /// Which share of requests; `x-envoy-fault-delay-request-percentage` may lower it where the request decides.
     pub share: Fraction,
 }
 
 /// An answer in place of the upstream's: body `fault filter abort`, flag `FI`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FaultAbort {
-    /// The status.
-    pub status: AbortStatus,
-    /// Which share of requests.
+    /// The status; `None` leaves it to the request's `x-envoy-fault-abort-request` or
+    /// `x-envoy-fault-abort-grpc-request`.
+    pub status: Option<AbortStatus>,
+    /// Which share of requests; `x-envoy-fault-abort-request-percentage` may lower it where the request decides.
     pub share: Fraction,
 }
 
@@ -166,11 +167,14 @@ pub struct CorsPolicy {
     pub forward_not_matching_preflights: bool,
     /// Share of requests the policy applies to.
     pub enabled: Fraction,
+    /// Share of the others whose origin is judged for statistics only.
+    pub shadow: Fraction,
 }
 
 impl CorsPolicy {
     /// Whether requests from `origin` are allowed.
     pub fn allows(&self, origin: &[u8]) -> bool {
-        self.allow_origins.iter().any(|want| want.matches(origin))
+        // Compat: what matches `*` matches any origin.
+        self.allow_origins.iter().any(|want| want.matches(b"*") || want.matches(origin))
     }
 }

@@ -5,6 +5,7 @@
 
 mod action;
 mod domains;
+mod hash_policy;
 mod headers;
 mod metadata_match;
 mod mirror;
@@ -19,6 +20,7 @@ pub use action::{
     Redirect, RegexRewrite, Upgrade, WeightedCluster, WeightedClusters,
 };
 pub(crate) use domains::Domains;
+pub use hash_policy::{HashCookie, HashPolicy, HashSource};
 pub use headers::{HeaderMatch, HeaderTest, QueryMatch, QueryTest};
 pub use metadata_match::{MetadataMatch, ValueTest};
 pub use mirror::{Mirror, MirrorHost};
@@ -26,10 +28,11 @@ pub use path::PathMatch;
 pub(crate) use path_index::PathIndex;
 
 use crate::fraction::Fraction;
-use crate::header_ops::HeaderEdits;
+use crate::header_ops::{HeaderEdits, HeaderMutations, MutationFilter};
 use crate::ids::RouteConfigId;
 use crate::metadata::Metadata;
 use crate::policy::{CorsPolicy, Fault, RetryPolicy};
+use crate::rate_limit::{GlobalRateLimitOfRoute, LocalRateLimit, Rule, VirtualHostRules};
 use crate::request::{Request, split_path, with_header, without_port};
 use crate::strings::Str;
 
@@ -80,6 +83,8 @@ pub struct VirtualHost {
     pub filters: Option<Box<FilterOverrides>>,
     /// Names for parts of the traffic, in statistics only; the first that matches counts.
     pub virtual_clusters: Box<[VirtualCluster]>,
+    /// Rules for rate limits, for routes as their own say.
+    pub rate_limits: Box<[Rule]>,
     /// Copies for other clusters, where a route has none of its own.
     pub mirrors: Box<[Mirror]>,
     pub(crate) index: Option<PathIndex>,
@@ -125,16 +130,22 @@ pub struct Route {
 }
 
 /// Per-route settings of HTTP filters (`typed_per_filter_config`).
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct FilterOverrides {
     /// `envoy.filters.http.fault`.
     pub fault: Override<Fault>,
     /// `envoy.filters.http.cors`.
     pub cors: Override<CorsPolicy>,
+    /// `envoy.filters.http.local_ratelimit`.
+    pub local_rate_limit: Override<LocalRateLimit>,
+    /// `envoy.filters.http.ratelimit`.
+    pub rate_limit: Override<GlobalRateLimitOfRoute>,
+    /// `envoy.filters.http.header_mutation`.
+    pub mutations: Override<HeaderMutations>,
 }
 
 /// A setting that a more specific level may replace or switch off.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub enum Override<T> {
     /// The less specific level decides.
     #[default]
@@ -391,6 +402,54 @@ impl<'t> RouteMatch<'t> {
     /// CORS settings: of the weighted cluster, route, virtual host or route configuration.
     pub fn cors(&self) -> Option<&'t Arc<CorsPolicy>> {
         most_specific(self.overrides().map(|filters| &filters.cors), None)
+    }
+
+    /// Settings of the local limit: as those of faults.
+    pub fn local_rate_limit(
+        &self,
+        chain: &'t Option<Arc<LocalRateLimit>>,
+    ) -> Option<&'t Arc<LocalRateLimit>> {
+        most_specific(self.overrides().map(|filters| &filters.local_rate_limit), chain.as_ref())
+    }
+
+    /// What the route says about the limit that a service keeps.
+    pub fn rate_limit(&self) -> Option<&'t Arc<GlobalRateLimitOfRoute>> {
+        most_specific(self.overrides().map(|filters| &filters.rate_limit), None)
+    }
+
+    /// Header mutations of the filter, then of each level that has some: the most specific level first, or last where
+    /// the filter says that it wins.
+    pub fn mutations(&self, filter: &'t MutationFilter) -> impl Iterator<Item = &'t HeaderMutations> {
+        let mut levels: Vec<_> = self
+            .overrides()
+            .filter_map(|filters| match &filters.mutations {
+                Override::Set(mutations) => Some(&**mutations),
+                Override::Inherit | Override::Disabled => None,
+            })
+            .collect();
+        if filter.most_specific_wins {
+            levels.reverse();
+        }
+        std::iter::once(&filter.mutations).chain(levels)
+    }
+
+    /// Rules for rate limits at `stage`: the route's, and the virtual host's as far as they count.
+    pub fn rate_limit_rules(
+        &self,
+        stage: u32,
+        virtual_host: VirtualHostRules,
+    ) -> impl Iterator<Item = &'t Rule> {
+        let (own, include): (&[Rule], bool) = match &self.route.action {
+            Action::Forward(forward) => (&forward.rate_limits, forward.include_virtual_host_rate_limits),
+            Action::Redirect(_) | Action::DirectResponse(_) => (&[], false),
+        };
+        let shared: &[Rule] = match virtual_host {
+            _ if include => &self.virtual_host.rate_limits,
+            VirtualHostRules::Include => &self.virtual_host.rate_limits,
+            VirtualHostRules::Override if own.is_empty() => &self.virtual_host.rate_limits,
+            VirtualHostRules::Override | VirtualHostRules::Ignore => &[],
+        };
+        own.iter().chain(shared).filter(move |rule| rule.stage == stage)
     }
 
     fn overrides(&self) -> impl Iterator<Item = &'t FilterOverrides> + use<'t> {

@@ -311,6 +311,12 @@ scope! {
         FaultAbortsInjected = "fault.aborts_injected",
         /// Requests delayed by fault injection.
         FaultDelaysInjected = "fault.delays_injected",
+        /// Faults not injected because there were too many at once.
+        FaultFaultsOverflow = "fault.faults_overflow",
+        /// Cross-origin requests whose origin is allowed.
+        CorsOriginValid = "cors.origin_valid",
+        /// Cross-origin requests whose origin is not allowed.
+        CorsOriginInvalid = "cors.origin_invalid",
     }
     gauges HttpGauge {
         /// Connections open.
@@ -323,6 +329,8 @@ scope! {
         DownstreamCxUpgradesActive = "downstream_cx_upgrades_active",
         /// Requests in flight.
         DownstreamRqActive = "downstream_rq_active",
+        /// Requests with an injected fault in flight.
+        FaultActiveFaults = "fault.active_faults",
     }
     histograms HttpHistogram {
         /// Time from request to complete response, in milliseconds.
@@ -395,6 +403,23 @@ scope! {
         UpstreamFlushActive = "upstream_flush_active",
     }
     histograms TcpHistogram {}
+}
+
+scope! {
+    /// A local rate limit: `<stat_prefix>.http_local_rate_limit.…`.
+    LocalRateLimit, prefix "", label Some("local_http_ratelimit_prefix"), by_status None;
+    counters LocalRateLimitCounter {
+        /// Requests counted.
+        Enabled = "http_local_rate_limit.enabled",
+        /// Requests refused.
+        Enforced = "http_local_rate_limit.enforced",
+        /// Requests past the limit, refused or not.
+        RateLimited = "http_local_rate_limit.rate_limited",
+        /// Requests within the limit.
+        Ok = "http_local_rate_limit.ok",
+    }
+    gauges LocalRateLimitGauge {}
+    histograms LocalRateLimitHistogram {}
 }
 
 scope! {

@@ -12,7 +12,7 @@ use crate::histogram::Bounds;
 use crate::istio::{self, IstioMetric, Made, SeriesSet, SeriesTotals, Shown};
 use crate::limits::SCOPES_PER_SHARD_MAX;
 use crate::metrics::{
-    Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, Rds, Server, Tcp,
+    Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, LocalRateLimit, Rds, Server, Tcp,
 };
 use crate::scope::{Metric as _, Scope};
 
@@ -36,6 +36,7 @@ pub(crate) enum Created {
     Http(Box<str>, Arc<Block<Http>>),
     Listener(Box<str>, Arc<Block<Listener>>),
     Tcp(Box<str>, Arc<Block<Tcp>>),
+    LocalRateLimit(Box<str>, Arc<Block<LocalRateLimit>>),
     Series(Made),
     /// Istio's metrics are produced, by this version.
     IstioBuild(Box<str>),
@@ -98,6 +99,7 @@ struct Scopes {
     http: ByName<Http>,
     listeners: ByName<Listener>,
     tcp: ByName<Tcp>,
+    local_rate_limits: ByName<LocalRateLimit>,
     rds: ByName<Rds>,
     istio: Shown,
 }
@@ -194,6 +196,7 @@ impl Registry {
         release(&mut scopes.http);
         release(&mut scopes.listeners);
         release(&mut scopes.tcp);
+        release(&mut scopes.local_rate_limits);
         release(&mut scopes.rds);
         scopes.istio.release();
         Snapshot {
@@ -203,6 +206,7 @@ impl Registry {
             http: sum(&scopes.http),
             listeners: sum(&scopes.listeners),
             tcp: sum(&scopes.tcp),
+            local_rate_limits: sum(&scopes.local_rate_limits),
             rds: sum(&scopes.rds),
             server: total(&[Arc::clone(&self.server)]),
             cluster_manager: total(&[Arc::clone(&self.cluster_manager)]),
@@ -220,6 +224,9 @@ impl Registry {
                 Created::Http(name, block) => scopes.http.entry(name).or_default().push(block),
                 Created::Listener(name, block) => scopes.listeners.entry(name).or_default().push(block),
                 Created::Tcp(name, block) => scopes.tcp.entry(name).or_default().push(block),
+                Created::LocalRateLimit(name, block) => {
+                    scopes.local_rate_limits.entry(name).or_default().push(block);
+                }
                 Created::Series(made) => scopes.istio.add(made),
                 Created::IstioBuild(version) => scopes.istio.announce(version),
             }
@@ -258,6 +265,7 @@ pub(crate) struct Snapshot {
     pub(crate) http: Vec<(Box<str>, Totals<Http>)>,
     pub(crate) listeners: Vec<(Box<str>, Totals<Listener>)>,
     pub(crate) tcp: Vec<(Box<str>, Totals<Tcp>)>,
+    pub(crate) local_rate_limits: Vec<(Box<str>, Totals<LocalRateLimit>)>,
     pub(crate) rds: Vec<(Box<str>, Totals<Rds>)>,
     pub(crate) server: Totals<Server>,
     pub(crate) cluster_manager: Totals<ClusterManager>,
@@ -283,6 +291,7 @@ impl Seat {
             http: RefCell::default(),
             listeners: RefCell::default(),
             tcp: RefCell::default(),
+            local_rate_limits: RefCell::default(),
         }
     }
 }
@@ -299,6 +308,7 @@ pub struct ShardRegistry {
     http: Handles<Http>,
     listeners: Handles<Listener>,
     tcp: Handles<Tcp>,
+    local_rate_limits: Handles<LocalRateLimit>,
 }
 
 impl ShardRegistry {
@@ -326,6 +336,11 @@ impl ShardRegistry {
     /// Statistics of a TCP proxy's `stat_prefix`; created on first use.
     pub fn tcp(&self, stat_prefix: &str) -> Stats<Tcp> {
         self.handle(&self.tcp, stat_prefix, Created::Tcp)
+    }
+
+    /// Statistics of a local rate limit's `stat_prefix`; created on first use.
+    pub fn local_rate_limit(&self, stat_prefix: &str) -> Stats<LocalRateLimit> {
+        self.handle(&self.local_rate_limits, stat_prefix, Created::LocalRateLimit)
     }
 
     /// Forgets a cluster that is gone. Its values vanish once no handle is left on any shard.

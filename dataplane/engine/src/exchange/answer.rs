@@ -7,10 +7,9 @@ use ringsail_runtime::time::now;
 
 use super::admit::Switch;
 use super::plan::Plan;
-use super::{Ending, Exchange, Source, values};
+use super::{Ending, Exchange, Source, filter, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::filters::cors;
 use crate::forward::{self, together};
 use crate::headers::{edits, response};
 use crate::inflow::Inflow;
@@ -47,11 +46,11 @@ pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Res
     let persistent = facts.may_persist() && !refused && outward != BodyLength::UntilClose;
 
     hop::strip_response(x.response, switched && facts.switch == Switch::Upgrade);
+    x.trail.status = status;
+    x.trail.details = if refused { "websocket_handshake_unsuccessful" } else { "via_upstream" }.into();
     // The upstream's own fields fit; what configuration adds may not.
     settle(x, plan, choice).map_err(|_| Failure::UpstreamProtocol)?;
     x.response.set_framing(Framing { body: outward, persistent });
-    x.trail.status = status;
-    x.trail.details = if refused { "websocket_handshake_unsuccessful" } else { "via_upstream" }.into();
     x.outgoing.head(x.response, facts.answer_version(x.request.version()));
     x.outgoing.set_framing(outward == BodyLength::Chunked, facts.manager.enable_trailers);
     if switched {
@@ -87,12 +86,11 @@ fn settle(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<(), Edit
             let count = Decimal::new(x.trail.attempts.into());
             x.response.fields_mut().set("x-envoy-attempt-count", count.text())?;
         }
-        if let Some(policy) = found.cors().filter(|_| plan.cors_allowed) {
-            let origin = x.request.fields().get("origin").unwrap_or_default();
-            cors::write_allowed(policy, origin, x.response.fields_mut())?;
-        }
     }
-    x.settle_peers()?;
+    for cookie in &x.left.cookies {
+        x.response.fields_mut().append("set-cookie", cookie.as_bytes())?;
+    }
+    filter::response(x)?;
     crate::telemetry::answer_begins(x);
     let request_id = x.request.fields().get("x-request-id");
     response::settle_fields(x.response, facts.manager, &facts.shard.date(), request_id)

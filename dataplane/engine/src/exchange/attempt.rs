@@ -243,7 +243,8 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
         Some(policy) => (&history.tried[..], policy.host_selection_attempts_max),
         None => (&[][..], 0),
     };
-    let wish = Wish { destination: plan.destination, tried, attempts_max, ..Wish::default() };
+    let wish =
+        Wish { destination: plan.destination, hash: plan.hash, tried, attempts_max, ..Wish::default() };
     let Some(choice) = state.pick(&cluster, wish) else {
         state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
         return Err(Failure::NoHealthyUpstream);

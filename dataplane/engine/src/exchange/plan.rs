@@ -10,6 +10,7 @@ use ringsail_tables::route::{Forward, HostRewrite, RouteMatch};
 use super::{Exchange, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
+use crate::filters::hash;
 use crate::headers::edits;
 use crate::view::RequestView;
 
@@ -25,8 +26,8 @@ pub(super) struct Plan {
     pub(super) high_priority: bool,
     pub(super) counts_attempts: bool,
     pub(super) suppress_envoy_headers: bool,
-    /// The answer gets the headers of an allowed cross-origin request.
-    pub(super) cors_allowed: bool,
+    /// The request's hash, for clusters that balance by it.
+    pub(super) hash: Option<u64>,
     /// An answer may lead to another attempt, which then needs the body again.
     pub(super) keeps_body: bool,
     pub(super) host_from_endpoint: bool,
@@ -69,7 +70,7 @@ impl Plan {
             high_priority: forward.high_priority,
             counts_attempts: found.virtual_host.include_request_attempt_count,
             suppress_envoy_headers: false,
-            cors_allowed: false,
+            hash: hash(exchange, forward, cluster),
             keeps_body,
             host_from_endpoint: matches!(forward.host_rewrite, HostRewrite::Endpoint),
         }
@@ -160,6 +161,21 @@ fn rewrite_path(
         exchange.request.fields_mut().set("x-envoy-original-path", &original)?;
     }
     exchange.request.set_path(path.as_bytes())
+}
+
+/// The request's hash, where its cluster asks for it; then also the cookie that a client gets for it.
+fn hash(exchange: &mut Exchange<'_>, forward: &Forward, cluster: &ClusterRef<'_>) -> Option<u64> {
+    if forward.hash.is_empty() || !cluster.cluster.balancing.policy.hashes() {
+        return None;
+    }
+    let connection = exchange.facts.connection;
+    let ends = hash::Ends {
+        client: exchange.facts.origin.client.or(connection.peer),
+        peer: connection.peer,
+        local: connection.local,
+    };
+    let cookies = &mut exchange.left.cookies;
+    hash::of_request(&forward.hash, exchange.request, ends, |cookie| cookies.push(cookie))
 }
 
 /// Where a cluster that forwards to the original destination sends the request.

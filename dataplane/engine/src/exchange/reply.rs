@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use ringsail_http::EditError;
+use ringsail_tables::header_ops::HeaderOps;
 use ringsail_tables::policy::{AbortStatus, CorsPolicy};
 use ringsail_tables::route::{DirectResponse, Redirect, RouteMatch};
 use ringsail_telemetry::{HttpCounter, ResponseFlag};
 
-use super::{Ending, Exchange, values};
+use super::{Ending, Exchange, filter, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::filters::cors;
@@ -16,19 +17,25 @@ use crate::local_reply::LocalReply;
 use crate::view::RequestView;
 
 /// A local reply, before it is known how the connection ends.
-struct Reply<'a> {
-    status: u16,
-    body: &'a [u8],
-    details: Cow<'static, str>,
-    flag: Option<ResponseFlag>,
+pub(super) struct Reply<'a> {
+    pub(super) status: u16,
+    pub(super) body: &'a [u8],
+    pub(super) details: Cow<'static, str>,
+    pub(super) flag: Option<ResponseFlag>,
     /// The connection cannot go on.
-    closes: bool,
+    pub(super) closes: bool,
     /// gRPC status, when it is not the one that follows from `status`.
-    grpc_status: Option<u32>,
+    pub(super) grpc_status: Option<u32>,
+    /// The filter's own headers, behind those of the route.
+    pub(super) headers: Option<&'a HeaderOps>,
+    /// One more of them.
+    pub(super) header: Option<(&'static str, &'a [u8])>,
+    /// It is no local reply to Envoy, but an answer that its filter writes: the route's operations do not apply.
+    pub(super) plain: bool,
 }
 
 impl Reply<'_> {
-    fn new(status: u16, details: &'static str) -> Reply<'static> {
+    pub(super) fn new(status: u16, details: &'static str) -> Reply<'static> {
         Reply {
             status,
             body: b"",
@@ -36,6 +43,9 @@ impl Reply<'_> {
             flag: None,
             closes: false,
             grpc_status: None,
+            headers: None,
+            header: None,
+            plain: false,
         }
     }
 }
@@ -66,6 +76,7 @@ impl Exchange<'_> {
             flag: row.flag,
             closes: row.closes,
             grpc_status: (failure == Failure::MaxDuration).then_some(GRPC_DEADLINE_EXCEEDED),
+            ..Reply::new(row.status, "")
         };
         let ending = self.reply(reply).await;
         *self.text = body;
@@ -111,25 +122,13 @@ impl Exchange<'_> {
     }
 
     /// Sends `reply`; the response head may hold headers of a filter already.
-    async fn reply(&mut self, reply: Reply<'_>) -> Ending {
-        if self.edit_response().is_err() {
-            return Ending::DelayedClose;
-        }
-        let persistent = self.facts.may_persist() && !reply.closes;
-        let date = self.facts.shard.date();
-        let local = LocalReply {
-            status: reply.status,
-            body: reply.body,
-            grpc: self.facts.grpc,
-            grpc_status: reply.grpc_status,
-            head_only: self.request.method() == Some(ringsail_http::Method::Head),
-            close: !persistent,
-            date: &date,
-            server: response::server_of_local_reply(self.facts.manager),
-        };
-        self.trail.details = reply.details;
+    pub(super) async fn reply(&mut self, reply: Reply<'_>) -> Ending {
+        self.trail.details = reply.details.clone();
         reply.flag.into_iter().for_each(|flag| self.trail.flag(flag));
-        let Ok(with_body) = local.write(self.response) else { return Ending::DelayedClose };
+        // Compat: the connection of a bad request is not trusted with another one.
+        let closes = reply.closes || (reply.status == BAD_REQUEST && !self.facts.grpc);
+        let persistent = self.facts.may_persist() && !closes;
+        let Ok(with_body) = self.write_reply(&reply, !persistent) else { return Ending::DelayedClose };
         self.trail.status = self.response.status();
         self.outgoing.head(self.response, self.facts.answer_version(self.request.version()));
         self.outgoing.set_framing(false, false);
@@ -142,10 +141,39 @@ impl Exchange<'_> {
             outgoing.finish(None).await
         };
         match ringsail_runtime::time::timeout(crate::limits::LOCAL_REPLY_SEND_TIMEOUT, sent).await {
-            Ok(Ok(())) if reply.closes => Ending::DelayedClose,
+            Ok(Ok(())) if closes => Ending::DelayedClose,
             Ok(Ok(())) => self.facts.ending(persistent),
             Ok(Err(_)) | Err(_) => Ending::Close,
         }
+    }
+
+    /// Writes the head of a local reply in Envoy's order. Returns whether its body follows.
+    fn write_reply(&mut self, reply: &Reply<'_>, close: bool) -> Result<bool, EditError> {
+        if !reply.plain {
+            self.edit_response()?;
+        }
+        if let Some(ops) = reply.headers {
+            let context = values::Context::of(&self.facts, self.trail);
+            let context = context.with_request(self.request);
+            edits::apply(ops, self.response, |head, use_values| use_values(&context.with_response(head)))?;
+        }
+        if let Some((name, value)) = reply.header {
+            self.response.fields_mut().append(name, value)?;
+        }
+        let date = self.facts.shard.date();
+        let local = LocalReply {
+            status: reply.status,
+            body: reply.body,
+            grpc: self.facts.grpc,
+            grpc_status: reply.grpc_status,
+            head_only: self.request.method() == Some(ringsail_http::Method::Head),
+            close,
+            date: &date,
+            server: response::server_of_local_reply(self.facts.manager),
+        };
+        local.begin(self.response)?;
+        filter::response(self)?;
+        local.finish(self.response)
     }
 
     /// `100 Continue` of our own; the request then goes on without its `Expect`.
@@ -225,7 +253,7 @@ impl Exchange<'_> {
         self.response.reset(200);
         cors::write_preflight(policy, self.request, self.response.fields_mut())
             .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
-        Ok(self.reply(Reply::new(200, "cors_response")).await)
+        Ok(self.reply(Reply { plain: true, ..Reply::new(200, "cors_response") }).await)
     }
 
     /// The route's operations on an answer of ours, and how often its upstream was tried.
@@ -245,9 +273,10 @@ impl Exchange<'_> {
             let count = Decimal::new(self.trail.attempts.into());
             self.response.fields_mut().set("x-envoy-attempt-count", count.text())?;
         }
-        self.settle_peers()
+        Ok(())
     }
 }
 
+const BAD_REQUEST: u16 = 400;
 /// gRPC's DEADLINE_EXCEEDED.
 const GRPC_DEADLINE_EXCEEDED: u32 = 4;

@@ -110,7 +110,8 @@ impl Values for Context<'_> {
             Property::UpstreamLocalPort => write(out, trail.upstream_local.map(|at| at.port())),
             Property::UpstreamRequestAttemptCount => write(out, Some(trail.attempts)),
             Property::UpstreamTransportFailureReason => write(out, Some(&trail.transport_failure)),
-            Property::ResponseCode => write(out, self.response.map(ResponseHead::status)),
+            // Compat: 0 while a local reply is made.
+            Property::ResponseCode => write(out, self.response.map(|_| trail.status)),
             Property::ResponseCodeDetails => write(out, Some(&trail.details)),
             Property::ResponseFlags => write(out, Some(trail.flags)),
             Property::ResponseFlagsLong => {

@@ -14,20 +14,36 @@ pub enum Verdict {
     Allowed,
 }
 
-/// Judges a request.
-pub fn judge(policy: &CorsPolicy, request: &RequestHead, random: impl FnOnce() -> u64) -> Verdict {
-    let Some(origin) = request.fields().get("origin") else { return Verdict::NotConcerned };
-    if !policy.enabled.chooses(random()) {
-        return Verdict::NotConcerned;
+/// A verdict, and what counts for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What to do.
+    pub verdict: Verdict,
+    /// Whether the origin is allowed; `None` when it was not asked.
+    pub origin_allowed: Option<bool>,
+}
+
+/// Judges a request. `random` gives a number per share.
+pub fn judge(policy: &CorsPolicy, request: &RequestHead, mut random: impl FnMut() -> u64) -> Judgement {
+    let unasked = Judgement { verdict: Verdict::NotConcerned, origin_allowed: None };
+    let Some(origin) = request.fields().get("origin").filter(|origin| !origin.is_empty()) else {
+        return unasked;
+    };
+    let enabled = policy.enabled.chooses(random());
+    if !enabled && !policy.shadow.chooses(random()) {
+        return unasked;
     }
+    let allowed = policy.allows(origin);
     let preflight = request.method() == Some(Method::Options)
         && request.fields().get("access-control-request-method").is_some_and(|method| !method.is_empty());
-    match (policy.allows(origin), preflight) {
+    let verdict = match (allowed, preflight) {
+        _ if !enabled => Verdict::NotConcerned,
         (true, true) => Verdict::Preflight,
         (true, false) => Verdict::Allowed,
         (false, true) if !policy.forward_not_matching_preflights => Verdict::Preflight,
         (false, _) => Verdict::NotConcerned,
-    }
+    };
+    Judgement { verdict, origin_allowed: Some(allowed) }
 }
 
 /// The answer to a preflight. An origin that is not allowed gets none of the headers.
@@ -37,10 +53,11 @@ pub fn write_preflight(
     answer: &mut Fields,
 ) -> Result<(), EditError> {
     let origin = request.fields().get("origin").unwrap_or_default();
-    if !policy.allows(origin) {
-        return Ok(());
+    // Compat: a preflight of another origin that is answered here gets everything but the leave.
+    let allowed = policy.allows(origin);
+    if allowed {
+        answer.append("access-control-allow-origin", origin)?;
     }
-    answer.append("access-control-allow-origin", origin)?;
     if policy.allow_credentials {
         answer.append("access-control-allow-credentials", b"true")?;
     }
@@ -54,10 +71,10 @@ pub fn write_preflight(
         }
     }
     let private = request.fields().get("access-control-request-private-network") == Some(b"true");
-    if private && policy.allow_private_network_access {
+    if allowed && private && policy.allow_private_network_access {
         answer.append("access-control-allow-private-network", b"true")?;
     }
-    if !policy.expose_headers.is_empty() {
+    if allowed && !policy.expose_headers.is_empty() {
         answer.append("access-control-expose-headers", policy.expose_headers.as_bytes())?;
     }
     Ok(())

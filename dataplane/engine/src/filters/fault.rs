@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ringsail_http::RequestHead;
+use ringsail_tables::fraction::Fraction;
 use ringsail_tables::policy::{AbortStatus, Fault};
+use ringsail_telemetry::{HttpCounter, HttpGauge, HttpStats};
 
 use crate::view::RequestView;
 
@@ -34,7 +36,148 @@ pub fn judge(
             return Verdict::default();
         }
     }
-    let delay = fault.delay.filter(|delay| delay.share.chooses(random())).map(|delay| delay.duration);
-    let abort = fault.abort.filter(|abort| abort.share.chooses(random())).map(|abort| abort.status);
+    let delay = fault.delay.and_then(|delay| match delay.duration {
+        Some(length) => delay.share.chooses(random()).then_some(length),
+        None => {
+            let share = asked_share(request, "x-envoy-fault-delay-request-percentage", delay.share);
+            let millis =
+                number(request, "x-envoy-fault-delay-request").filter(|_| share.chooses(random()))?;
+            Some(Duration::from_millis(millis))
+        }
+    });
+    let abort = fault.abort.and_then(|abort| match abort.status {
+        Some(status) => abort.share.chooses(random()).then_some(status),
+        None => {
+            let share = asked_share(request, "x-envoy-fault-abort-request-percentage", abort.share);
+            asked_status(request).filter(|_| share.chooses(random()))
+        }
+    });
     Verdict { delay, abort }
+}
+
+/// The share a request asks for, as far as the configured one allows. It counts in the configured denominator.
+fn asked_share(request: &RequestHead, name: &str, most: Fraction) -> Fraction {
+    let asked = number(request, name).map_or(most.numerator, |n| u32::try_from(n).unwrap_or(u32::MAX));
+    Fraction { numerator: asked.min(most.numerator), ..most }
+}
+
+/// Compat: an HTTP status goes before a gRPC status; one outside 200–599 asks for nothing.
+fn asked_status(request: &RequestHead) -> Option<AbortStatus> {
+    let http = number(request, "x-envoy-fault-abort-request")
+        .and_then(|status| u16::try_from(status).ok())
+        .filter(|status| (200..600).contains(status));
+    let grpc =
+        || number(request, "x-envoy-fault-abort-grpc-request").and_then(|code| u32::try_from(code).ok());
+    http.map(AbortStatus::Http).or_else(|| grpc().map(AbortStatus::Grpc))
+}
+
+fn number(request: &RequestHead, name: &str) -> Option<u64> {
+    std::str::from_utf8(request.fields().get(name)?).ok()?.parse().ok()
+}
+
+/// A request that has a fault, until it is over.
+#[derive(Debug)]
+pub struct Active(HttpStats);
+
+impl Active {
+    /// Counts one more, unless there are `max` already. That bound is of the process; a shard has its share of it.
+    pub fn begin(stats: &HttpStats, max: Option<u32>) -> Option<Active> {
+        if max.is_some_and(|max| stats.gauge(HttpGauge::FaultActiveFaults) >= u64::from(max)) {
+            stats.add(HttpCounter::FaultFaultsOverflow, 1);
+            return None;
+        }
+        stats.raise(HttpGauge::FaultActiveFaults, 1);
+        Some(Active(stats.clone()))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.lower(HttpGauge::FaultActiveFaults, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringsail_http::Method;
+    use ringsail_tables::policy::{FaultAbort, FaultDelay};
+
+    use super::*;
+
+    fn request(fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::build(Method::Get, b"a", b"/").unwrap();
+        for (name, value) in fields {
+            head.fields_mut().append(name, value.as_bytes()).unwrap();
+        }
+        head
+    }
+
+    fn by_header(numerator: u32, denominator: u32) -> Fault {
+        let share = Fraction { numerator, denominator };
+        Fault {
+            delay: Some(FaultDelay { duration: None, share }),
+            abort: Some(FaultAbort { status: None, share }),
+            headers: Box::default(),
+            upstream_cluster: Default::default(),
+            downstream_nodes: Box::default(),
+            active_faults_max: None,
+        }
+    }
+
+    fn asked(fields: &[(&str, &str)]) -> Verdict {
+        judge(&by_header(100, 100), &request(fields), None, || 99)
+    }
+
+    #[test]
+    fn a_request_may_ask_for_its_delay_and_abort() {
+        assert_eq!(asked(&[]), Verdict::default());
+        assert_eq!(asked(&[("x-envoy-fault-delay-request", "20")]).delay, Some(Duration::from_millis(20)));
+        assert_eq!(asked(&[("x-envoy-fault-abort-request", "418")]).abort, Some(AbortStatus::Http(418)));
+        assert_eq!(asked(&[("x-envoy-fault-abort-grpc-request", "7")]).abort, Some(AbortStatus::Grpc(7)));
+        let both = [("x-envoy-fault-abort-grpc-request", "7"), ("x-envoy-fault-abort-request", "500")];
+        assert_eq!(asked(&both).abort, Some(AbortStatus::Http(500)));
+        for bad in ["199", "600", "-1", "x", "", "99999999999999999999"] {
+            assert_eq!(asked(&[("x-envoy-fault-abort-request", bad)]).abort, None, "{bad}");
+            assert_eq!(asked(&[("x-envoy-fault-delay-request", "x")]).delay, None);
+        }
+    }
+
+    #[test]
+    fn a_request_may_lower_the_share_but_not_raise_it() {
+        let chosen = |share: u32, asked: &str| {
+            let head = request(&[
+                ("x-envoy-fault-abort-request", "500"),
+                ("x-envoy-fault-abort-request-percentage", asked),
+            ]);
+            let fault = by_header(share, 10_000);
+            (0..10_000).filter(|random| judge(&fault, &head, None, || *random).abort.is_some()).count()
+        };
+        assert_eq!((chosen(500, "50"), chosen(500, "501"), chosen(500, "0")), (50, 500, 0));
+        assert_eq!(chosen(500, "nonsense"), 500);
+    }
+
+    #[test]
+    fn shares_are_exact_for_every_denominator() {
+        let seed = std::env::var("RINGSAIL_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        println!("RINGSAIL_SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        const DRAWS: u32 = 200_000;
+        for (numerator, denominator) in [(1, 100), (50, 100), (12, 10_000), (9_999, 10_000), (333, 1_000_000)]
+        {
+            let share = Fraction { numerator, denominator };
+            let fault = Fault {
+                abort: Some(FaultAbort { status: Some(AbortStatus::Http(500)), share }),
+                delay: None,
+                ..by_header(0, 100)
+            };
+            let head = request(&[]);
+            let aborts =
+                (0..DRAWS).filter(|_| judge(&fault, &head, None, || random.u64(..)).abort.is_some()).count();
+            let p = f64::from(numerator) / f64::from(denominator);
+            let (mean, deviation) = (f64::from(DRAWS) * p, (f64::from(DRAWS) * p * (1.0 - p)).sqrt());
+            // Six standard deviations: wrong once in five hundred million draws of a share.
+            assert!((aborts as f64 - mean).abs() <= 6.0 * deviation, "{aborts} of {mean} ± {deviation}");
+        }
+    }
 }

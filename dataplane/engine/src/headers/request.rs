@@ -123,7 +123,12 @@ pub fn settle_fields(
         }
     }
     if !manager.via.is_empty() {
-        head.fields_mut().append("via", manager.via.as_bytes())?;
+        let mut value = Vec::new();
+        if head.fields().get_joined("via", &mut value) {
+            value.extend_from_slice(b", ");
+        }
+        value.extend_from_slice(manager.via.as_bytes());
+        head.fields_mut().set("via", &value)?;
     }
     Ok(Origin { client, internal })
 }

@@ -11,14 +11,6 @@ pub fn settle_fields(
     request_id: Option<&[u8]>,
 ) -> Result<(), EditError> {
     let fields = head.fields_mut();
-    if manager.always_set_request_id_in_response
-        && let Some(id) = request_id
-    {
-        fields.set("x-request-id", id)?;
-    }
-    if !manager.via.is_empty() {
-        fields.append("via", manager.via.as_bytes())?;
-    }
     if !fields.contains("date") {
         fields.append("date", date)?;
     }
@@ -30,6 +22,14 @@ pub fn settle_fields(
             }
         }
         ServerHeader::PassThrough => {}
+    }
+    if manager.always_set_request_id_in_response
+        && let Some(id) = request_id
+    {
+        fields.set("x-request-id", id)?;
+    }
+    if !manager.via.is_empty() {
+        fields.append("via", manager.via.as_bytes())?;
     }
     Ok(())
 }

@@ -92,8 +92,12 @@ impl Proxy {
         let thread = thread::Builder::new().name("shard-under-test".into()).spawn(move || {
             let config = ShardsConfig { engine, ..ShardsConfig::default() };
             let ran = run_local(config, move || async move {
-                let identity =
-                    Identity { address: [192, 0, 2, 1].into(), hostname: "test-host".into(), local };
+                let identity = Identity {
+                    address: [192, 0, 2, 1].into(),
+                    hostname: "test-host".into(),
+                    cluster: "test-cluster".into(),
+                    local,
+                };
                 let log = Log::new(logs, "test-host");
                 let shard = Shard::new(0, 1, identity, seat.subscribe(), stats.open(), log, settings);
                 let (judge, reports) = mailbox(16);

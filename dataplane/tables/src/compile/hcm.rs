@@ -14,13 +14,15 @@ use super::access_log::access_logs;
 use super::context::Context;
 use super::http2::http2_settings;
 use super::istio;
-use super::policy::fault_settings;
+use super::policy::{fault_settings, header_mutations};
+use super::rate_limit;
 use super::route::route_config;
 use super::value::{cidr, duration, holds, plain, timeout, unpack};
 use crate::hcm::{
     Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter, PathNormalization, Router,
     ServerHeader, StripPort, UnderscoreHeaders,
 };
+use crate::header_ops::MutationFilter;
 use crate::ids::RouteConfigId;
 use crate::istio::IstioStats;
 use crate::route::Upgrade;
@@ -203,6 +205,17 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
             filters.extend(settings.map(HttpFilter::PeerMetadata));
         } else if holds::<PluginConfig>(any) {
             stats = unpack(cx, any).and_then(|value| istio::stats(cx, &value));
+        } else if holds::<http::local_ratelimit::v3::LocalRateLimit>(any) {
+            if let Some(limit) = unpack(cx, any) {
+                filters.push(HttpFilter::LocalRateLimit(rate_limit::local(cx, &limit)));
+            }
+        } else if holds::<http::header_mutation::v3::HeaderMutation>(any) {
+            let value: Option<http::header_mutation::v3::HeaderMutation> = unpack(cx, any);
+            filters.extend(value.map(|value| {
+                let mutations = header_mutations(cx, value.mutations.as_ref());
+                let most_specific_wins = value.most_specific_header_mutations_wins;
+                HttpFilter::HeaderMutation(Arc::new(MutationFilter { mutations, most_specific_wins }))
+            }));
         }
         cx.report.leave(mark);
     }

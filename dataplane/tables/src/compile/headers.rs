@@ -67,7 +67,7 @@ pub(super) fn mutations(
     })
 }
 
-fn header_add(cx: &mut Context<'_>, value: &core::HeaderValueOption) -> Option<HeaderAdd> {
+pub(super) fn header_add(cx: &mut Context<'_>, value: &core::HeaderValueOption) -> Option<HeaderAdd> {
     let Some(header) = &value.header else { return cx.refuse("header", "is not set") };
     let name = header.key.as_str();
     // Compat: the pseudo headers and Host have their own settings in routes.

@@ -9,12 +9,20 @@ use ringsail_xds::envoy::config::route::v3 as pb;
 use ringsail_xds::envoy::extensions::filters::common::fault::v3 as fault_common;
 use ringsail_xds::envoy::extensions::filters::http::cors::v3 as cors;
 use ringsail_xds::envoy::extensions::filters::http::fault::v3 as fault;
+use ringsail_xds::envoy::extensions::filters::http::header_mutation::v3::{
+    HeaderMutationPerRoute, Mutations,
+};
+use ringsail_xds::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use ringsail_xds::envoy::extensions::filters::http::ratelimit::v3::RateLimitPerRoute;
 use ringsail_xds::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 
 use super::context::Context;
+use super::headers::mutations;
 use super::matcher::{header_match, string_match};
+use super::rate_limit;
 use super::value::{duration, fraction, holds, runtime_fraction, timeout, unpack};
 use crate::fraction::Fraction;
+use crate::header_ops::HeaderMutations;
 use crate::policy::{AbortStatus, CorsPolicy, Fault, FaultAbort, FaultDelay, RetryOn, RetryPolicy};
 use crate::route::{FilterOverrides, Override};
 
@@ -93,10 +101,29 @@ pub(super) fn filter_overrides(
         } else if holds::<cors::CorsPolicy>(any) {
             let settings = unpack(cx, any).and_then(|value| cors_policy(cx, &value));
             overrides.cors = settings.map_or(Override::Disabled, Override::Set);
+        } else if holds::<LocalRateLimit>(any) {
+            let settings = unpack(cx, any).and_then(|value| rate_limit::local(cx, &value));
+            overrides.local_rate_limit = settings.map_or(Override::Disabled, Override::Set);
+        } else if holds::<RateLimitPerRoute>(any) {
+            let settings = unpack(cx, any).and_then(|value| rate_limit::global_of_route(cx, &value));
+            overrides.rate_limit = settings.map_or(Override::Inherit, Override::Set);
+        } else if holds::<HeaderMutationPerRoute>(any) {
+            let value: Option<HeaderMutationPerRoute> = unpack(cx, any);
+            let mutations = value.map(|value| header_mutations(cx, value.mutations.as_ref()));
+            overrides.mutations = mutations.map_or(Override::Inherit, |all| Override::Set(Arc::new(all)));
         }
         cx.report.leave(mark);
     }
     (!configs.is_empty()).then(|| Box::new(overrides))
+}
+
+/// Both directions of the header mutation filter.
+pub(super) fn header_mutations(cx: &mut Context<'_>, value: Option<&Mutations>) -> HeaderMutations {
+    let Some(value) = value else { return HeaderMutations::default() };
+    cx.at("mutations", |cx| HeaderMutations {
+        request: mutations(cx, "request_mutations", &value.request_mutations),
+        response: mutations(cx, "response_mutations", &value.response_mutations),
+    })
 }
 
 /// `None` when the settings inject nothing.
@@ -125,10 +152,8 @@ pub(super) fn fault_settings(cx: &mut Context<'_>, value: &fault::HttpFault) -> 
 fn fault_delay(cx: &mut Context<'_>, value: &fault_common::FaultDelay) -> Option<FaultDelay> {
     use fault_common::fault_delay::FaultDelaySecifier;
     let delay = match &value.fault_delay_secifier {
-        Some(FaultDelaySecifier::FixedDelay(delay)) => duration(cx, "fixed_delay", &Some(*delay))?,
-        Some(FaultDelaySecifier::HeaderDelay(_)) => {
-            return cx.refuse("header_delay", "faults asked for by headers are not supported");
-        }
+        Some(FaultDelaySecifier::FixedDelay(delay)) => Some(duration(cx, "fixed_delay", &Some(*delay))?),
+        Some(FaultDelaySecifier::HeaderDelay(_)) => None,
         None => return cx.refuse("fixed_delay", "is not set"),
     };
     Some(FaultDelay { duration: delay, share: share(cx, value.percentage.as_ref())? })
@@ -138,13 +163,11 @@ fn fault_abort(cx: &mut Context<'_>, value: &fault::FaultAbort) -> Option<FaultA
     use fault::fault_abort::ErrorType;
     let status = match &value.error_type {
         Some(ErrorType::HttpStatus(status)) => match u16::try_from(*status) {
-            Ok(status) if (200..600).contains(&status) => AbortStatus::Http(status),
+            Ok(status) if (200..600).contains(&status) => Some(AbortStatus::Http(status)),
             Ok(_) | Err(_) => return cx.refuse("http_status", format_args!("{status} is not in 200..600")),
         },
-        Some(ErrorType::GrpcStatus(status)) => AbortStatus::Grpc(*status),
-        Some(ErrorType::HeaderAbort(_)) => {
-            return cx.refuse("header_abort", "faults asked for by headers are not supported");
-        }
+        Some(ErrorType::GrpcStatus(status)) => Some(AbortStatus::Grpc(*status)),
+        Some(ErrorType::HeaderAbort(_)) => None,
         None => return cx.refuse("", "names no status"),
     };
     Some(FaultAbort { status, share: share(cx, value.percentage.as_ref())? })
@@ -165,6 +188,10 @@ fn cors_policy(cx: &mut Context<'_>, value: &cors::CorsPolicy) -> Option<Arc<Cor
         Some(value) => runtime_fraction(cx, "filter_enabled", value)?,
         None => Fraction::ALL,
     };
+    let shadow = match &value.shadow_enabled {
+        Some(value) => runtime_fraction(cx, "shadow_enabled", value)?,
+        None => Fraction { numerator: 0, denominator: 100 },
+    };
     Some(Arc::new(CorsPolicy {
         allow_origins: cx.each("allow_origin_string_match", &value.allow_origin_string_match, string_match),
         allow_methods: cx.intern(&value.allow_methods),
@@ -175,5 +202,6 @@ fn cors_policy(cx: &mut Context<'_>, value: &cors::CorsPolicy) -> Option<Arc<Cor
         allow_private_network_access: value.allow_private_network_access.unwrap_or(false),
         forward_not_matching_preflights: value.forward_not_matching_preflights.unwrap_or(true),
         enabled,
+        shadow,
     }))
 }

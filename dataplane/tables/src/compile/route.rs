@@ -8,6 +8,7 @@ use super::matcher::{header_match, metadata_match, query_match, whole_regex};
 use super::metadata::metadata;
 use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
+use super::rate_limit;
 use super::route_action::action;
 use super::value::runtime_fraction;
 use crate::ids::RouteConfigId;
@@ -113,6 +114,7 @@ fn virtual_host(cx: &mut Context<'_>, value: &pb::VirtualHost, body_max: u32) ->
             let name = cx.intern(&value.name);
             Some(VirtualCluster { name, headers: cx.each("headers", &value.headers, header_match) })
         }),
+        rate_limits: rate_limit::rules(cx, &value.rate_limits),
         mirrors: mirrors(cx, &value.request_mirror_policies),
     })
 }

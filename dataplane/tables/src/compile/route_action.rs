@@ -6,10 +6,12 @@ use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::config::route::v3 as pb;
 
 use super::context::Context;
+use super::hash_policy::hash_policy;
 use super::headers::{Lists, header_edits};
 use super::matcher::regex_rewrite;
 use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
+use super::rate_limit;
 use super::value::{duration, port, timeout};
 use crate::route::{
     Action, ClusterChoice, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathRewrite, Redirect,
@@ -67,6 +69,9 @@ fn forward(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<Forward> {
         high_priority: value.priority == core::RoutingPriority::High as i32,
         upgrades: cx.each("upgrade_configs", &value.upgrade_configs, upgrade),
         mirrors: mirrors(cx, &value.request_mirror_policies),
+        hash: cx.each("hash_policy", &value.hash_policy, hash_policy),
+        rate_limits: rate_limit::rules(cx, &value.rate_limits),
+        include_virtual_host_rate_limits: value.include_vh_rate_limits.unwrap_or(false),
     })
 }
 

@@ -15,6 +15,7 @@ mod http;
 mod istio;
 mod listener;
 mod page;
+mod rate_limit;
 mod route;
 mod walk;
 mod wire;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::header_ops::HeaderEdits;
 use crate::ids::ClusterSlot;
 use crate::policy::RetryPolicy;
+use crate::rate_limit::Rule;
 use crate::regex_re2::Regex;
 use crate::request::{Request, port_start, split_path, with_header};
-use crate::route::{FilterOverrides, Mirror, PathMatch};
+use crate::route::{FilterOverrides, HashPolicy, Mirror, PathMatch};
 use crate::strings::{Interner, Str};
 
 /// The three things a route can do.
@@ -63,6 +64,12 @@ pub struct Forward {
     pub upgrades: Box<[Upgrade]>,
     /// Copies for other clusters; empty leaves it to the virtual host.
     pub mirrors: Box<[Mirror]>,
+    /// What the request's hash is made of, for clusters that balance by it.
+    pub hash: Box<[HashPolicy]>,
+    /// Rules for rate limits.
+    pub rate_limits: Box<[Rule]>,
+    /// Whether the virtual host's rules count as well.
+    pub include_virtual_host_rate_limits: bool,
 }
 
 /// How the cluster is chosen.

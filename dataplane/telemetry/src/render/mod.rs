@@ -126,6 +126,9 @@ fn for_each(
     for (name, totals) in &snapshot.tcp {
         visit.scope(name, totals);
     }
+    for (name, totals) in &snapshot.local_rate_limits {
+        visit.scope(name, totals);
+    }
 }
 
 struct Visit<'a> {
@@ -205,6 +208,7 @@ pub(crate) fn full_name<S: Scope>(name: &mut String, scope: &str, metric: &str) 
     name.clear();
     // Writing to a String does not fail.
     let _ = match scope {
+        _ if S::PREFIX.is_empty() => write!(name, "{scope}.{metric}"),
         "" => write!(name, "{}.{metric}", S::PREFIX),
         _ => write!(name, "{}.{scope}.{metric}", S::PREFIX),
     };

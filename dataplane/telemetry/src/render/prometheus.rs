@@ -28,6 +28,7 @@ pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut Strin
     page.single(&snapshot.listener_manager);
     page.single(&snapshot.server);
     page.scopes(&snapshot.tcp, &[]);
+    page.scopes(&snapshot.local_rate_limits, &[]);
 }
 
 struct Page<'a> {
@@ -285,8 +286,10 @@ fn family_of(metric: &str) -> (&str, Option<Label<'_>>) {
 
 fn push_family<S: Scope>(metric: &str, out: &mut String) {
     out.push_str("envoy_");
-    out.push_str(S::FAMILY);
-    out.push('_');
+    if !S::FAMILY.is_empty() {
+        out.push_str(S::FAMILY);
+        out.push('_');
+    }
     out.extend(metric.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
 }
 

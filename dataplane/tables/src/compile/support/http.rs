@@ -1,8 +1,11 @@
 //! Fields of HTTP connection managers and HTTP filters.
 
 use super::Rule::*;
-use super::common::{ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, PERCENT, RUNTIME_FRACTION, STRING_MATCHER};
+use super::common::{
+    ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, HEADER_MUTATION, PERCENT, RUNTIME_FRACTION, STRING_MATCHER,
+};
 use super::istio::{ISTIO_STATS, PEER_METADATA};
+use super::rate_limit::LOCAL_RATE_LIMIT;
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -21,6 +24,19 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.fault.v3.HTTPFault", AnyRule::Message(&FAULT)),
     ("envoy.extensions.filters.http.cors.v3.Cors", AnyRule::Message(&CORS_FILTER)),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", AnyRule::Message(&GRPC_STATS)),
+    ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
+    (
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        AnyRule::Message(&HEADER_MUTATION_FILTER),
+    ),
+    (
+        "envoy.extensions.filters.http.compressor.v3.Compressor",
+        AnyRule::Ignored("answers go out as the upstream encoded them"),
+    ),
+    (
+        "envoy.extensions.filters.http.decompressor.v3.Decompressor",
+        AnyRule::Refused("bodies cannot be decoded"),
+    ),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", AnyRule::Message(&HTTP_RBAC)),
     ("io.istio.http.peer_metadata.Config", AnyRule::Message(&PEER_METADATA)),
     ("stats.PluginConfig", AnyRule::Message(&ISTIO_STATS)),
@@ -351,7 +367,7 @@ pub(super) static FAULT_DELAY: Message = Message {
     fields: &[
         row(3, "fixed_delay", Supported),
         row(4, "percentage", Message(&FRACTIONAL_PERCENT)),
-        row(5, "header_delay", Refused("faults asked for by headers are not supported")),
+        row(5, "header_delay", Message(&HEADER_DELAY)),
     ],
 };
 
@@ -360,9 +376,38 @@ pub(super) static FAULT_ABORT: Message = Message {
     fields: &[
         row(2, "http_status", Supported),
         row(3, "percentage", Message(&FRACTIONAL_PERCENT)),
-        row(4, "header_abort", Refused("faults asked for by headers are not supported")),
+        row(4, "header_abort", Message(&HEADER_ABORT)),
         row(5, "grpc_status", Supported),
         row(6, "response_body", Refused("the body of an abort is fixed")),
+    ],
+};
+
+pub(super) static HEADER_DELAY: Message =
+    Message { name: "envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay", fields: &[] };
+
+pub(super) static HEADER_ABORT: Message =
+    Message { name: "envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort", fields: &[] };
+
+pub(super) static HEADER_MUTATION_FILTER: Message = Message {
+    name: "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+    fields: &[
+        row(1, "mutations", Message(&MUTATIONS)),
+        row(2, "most_specific_header_mutations_wins", Supported),
+    ],
+};
+
+pub(super) static HEADER_MUTATION_PER_ROUTE: Message = Message {
+    name: "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+    fields: &[row(1, "mutations", Message(&MUTATIONS))],
+};
+
+pub(super) static MUTATIONS: Message = Message {
+    name: "envoy.extensions.filters.http.header_mutation.v3.Mutations",
+    fields: &[
+        row(1, "request_mutations", Repeated(&HEADER_MUTATION)),
+        row(2, "response_mutations", Repeated(&HEADER_MUTATION)),
+        row(4, "response_trailers_mutations", Refused("trailers cannot be edited")),
+        row(5, "request_trailers_mutations", Refused("trailers cannot be edited")),
     ],
 };
 
@@ -379,7 +424,7 @@ pub(super) static CORS_POLICY: Message = Message {
         row(5, "max_age", Supported),
         row(6, "allow_credentials", Supported),
         row(7, "filter_enabled", Message(&RUNTIME_FRACTION)),
-        row(8, "shadow_enabled", Ignored("only counts what an enabled policy would do")),
+        row(8, "shadow_enabled", Message(&RUNTIME_FRACTION)),
         row(9, "allow_private_network_access", Supported),
         row(10, "forward_not_matching_preflights", Supported),
     ],

@@ -5,12 +5,18 @@ use super::common::{
     DATA_SOURCE, HEADER_MUTATION, HEADER_VALUE_OPTION, INT64_RANGE, METADATA, REGEX_MATCHER,
     REGEX_SUBSTITUTE, RUNTIME_FRACTION, STRING_MATCHER,
 };
-use super::http::{CORS_POLICY, FAULT};
+use super::http::{CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
+use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.fault.v3.HTTPFault", AnyRule::Message(&FAULT)),
     ("envoy.extensions.filters.http.cors.v3.CorsPolicy", AnyRule::Message(&CORS_POLICY)),
+    ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
+    (
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+        AnyRule::Message(&HEADER_MUTATION_PER_ROUTE),
+    ),
 ]);
 
 pub(super) static RETRY_HOST_PREDICATES: AnyTypes = AnyTypes(&[(
@@ -55,7 +61,7 @@ pub(super) static VIRTUAL_HOST: Message = Message {
         row(3, "routes", Repeated(&ROUTE)),
         row(4, "require_tls", Supported),
         row(5, "virtual_clusters", Repeated(&VIRTUAL_CLUSTER)),
-        row(6, "rate_limits", Refused("rate limits are not enforced yet, so they are not accepted either")),
+        row(6, "rate_limits", Repeated(&RATE_LIMIT)),
         row(7, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
         row(8, "cors", Refused("use the typed_per_filter_config of envoy.filters.http.cors")),
         row(10, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
@@ -224,9 +230,9 @@ pub(super) static ROUTE_ACTION: Message = Message {
         row(8, "timeout", Supported),
         row(9, "retry_policy", Message(&RETRY_POLICY)),
         row(11, "priority", Supported),
-        row(13, "rate_limits", Refused("rate limits are not enforced yet, so they are not accepted either")),
-        row(14, "include_vh_rate_limits", Ignored("no rate limit is accepted that it could include")),
-        row(15, "hash_policy", Refused("hash policies are not supported")),
+        row(13, "rate_limits", Repeated(&RATE_LIMIT)),
+        row(14, "include_vh_rate_limits", Supported),
+        row(15, "hash_policy", Repeated(&HASH_POLICY)),
         row(17, "cors", Refused("use the typed_per_filter_config of envoy.filters.http.cors")),
         row(20, "cluster_not_found_response_code", Supported),
         row(23, "max_grpc_timeout", Supported),
@@ -254,6 +260,48 @@ pub(super) static ROUTE_ACTION: Message = Message {
     ],
 };
 
+pub(super) static HASH_POLICY: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.HashPolicy",
+    fields: &[
+        row(1, "header", Message(&HASH_HEADER)),
+        row(2, "cookie", Message(&HASH_COOKIE)),
+        row(3, "connection_properties", Message(&HASH_CONNECTION)),
+        row(4, "terminal", Supported),
+        row(5, "query_parameter", Message(&HASH_QUERY)),
+        row(6, "filter_state", Refused("filter state comes from filters that are not supported")),
+    ],
+};
+
+pub(super) static HASH_HEADER: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.HashPolicy.Header",
+    fields: &[row(1, "header_name", Supported), row(2, "regex_rewrite", Message(&REGEX_SUBSTITUTE))],
+};
+
+pub(super) static HASH_COOKIE: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.HashPolicy.Cookie",
+    fields: &[
+        row(1, "name", Supported),
+        row(2, "ttl", Supported),
+        row(3, "path", Supported),
+        row(4, "attributes", Repeated(&HASH_COOKIE_ATTRIBUTE)),
+    ],
+};
+
+pub(super) static HASH_COOKIE_ATTRIBUTE: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute",
+    fields: &[row(1, "name", Supported), row(2, "value", Supported)],
+};
+
+pub(super) static HASH_CONNECTION: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties",
+    fields: &[row(1, "source_ip", Supported)],
+};
+
+pub(super) static HASH_QUERY: Message = Message {
+    name: "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter",
+    fields: &[row(1, "name", Supported)],
+};
+
 pub(super) static MIRROR_POLICY: Message = Message {
     name: "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
     fields: &[
@@ -274,7 +322,7 @@ pub(super) static WEIGHTED_CLUSTER: Message = Message {
         row(2, "runtime_key_prefix", Ignored("there is no runtime layer that could override weights")),
         row(3, "total_weight", Supported),
         row(4, "header_name", Supported),
-        row(5, "use_hash_policy", RefusedUnlessZero("hash policies are not supported")),
+        row(5, "use_hash_policy", RefusedUnlessZero("weights are drawn at random")),
     ],
 };
 

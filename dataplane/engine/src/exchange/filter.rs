@@ -1,0 +1,271 @@
+//! The HTTP filters of a chain: on a request before it is forwarded, on an answer before it leaves.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use ringsail_http::{EditError, RequestHead};
+use ringsail_runtime::publish::Current;
+use ringsail_runtime::time::sleep;
+use ringsail_tables::Tables;
+use ringsail_tables::hcm::HttpFilter;
+use ringsail_tables::policy::{CorsPolicy, Fault};
+use ringsail_tables::rate_limit::LocalRateLimit;
+use ringsail_tables::route::RouteMatch;
+use ringsail_tables::template::Values;
+use ringsail_telemetry::{HttpCounter, ResponseFlag};
+
+use super::reply::Reply;
+use super::{Ending, Exchange, Source, values};
+use crate::breaker;
+use crate::decimal::Decimal;
+use crate::failure::Failure;
+use crate::filters::{cors, fault, local_rate_limit, mirror};
+use crate::forward::together;
+use crate::headers::edits;
+use crate::progress::{Deadlines, Limits};
+
+/// What filters leave for the rest of the exchange.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    pub(super) suppress_envoy_headers: bool,
+    /// The answer gets the headers of an allowed cross-origin request.
+    cors_allowed: bool,
+    /// What the answer tells of a rate limit.
+    told: Option<local_rate_limit::Told>,
+    /// Held to the end: the request has a fault.
+    fault: Option<fault::Active>,
+    /// Cookies made for the client, as values of `set-cookie`.
+    pub(super) cookies: Vec<String>,
+}
+
+/// Runs the filters over a request. `Some`: it is answered already.
+pub(super) async fn request(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    found: Option<&RouteMatch<'_>>,
+) -> Result<Option<Ending>, Failure> {
+    let manager = x.facts.manager;
+    for filter in &manager.filters {
+        match filter {
+            HttpFilter::Fault(settings) => {
+                let Some(fault) = found.map_or(settings.as_ref(), |found| found.fault(settings)) else {
+                    continue;
+                };
+                if let Some(ending) = inject(x, source, fault).await? {
+                    return Ok(Some(ending));
+                }
+            }
+            HttpFilter::Cors => {
+                let Some(policy) = found.and_then(|found| found.cors()) else { continue };
+                if let Some(ending) = cross_origin(x, policy).await? {
+                    return Ok(Some(ending));
+                }
+            }
+            HttpFilter::LocalRateLimit(settings) => {
+                let limit = found.map_or(settings.as_ref(), |found| found.local_rate_limit(settings));
+                let Some(limit) = limit else { continue };
+                if let Some(ending) = limit_here(x, limit, found).await? {
+                    return Ok(Some(ending));
+                }
+            }
+            HttpFilter::HeaderMutation(settings) => {
+                let context = values::Context::of(&x.facts, x.trail);
+                let with_values = |head: &RequestHead, use_values: &mut dyn FnMut(&dyn Values)| {
+                    use_values(&context.with_request(head));
+                };
+                let too_large = |_| Failure::HeadTooLargeAfterEdits;
+                match found {
+                    Some(found) => found
+                        .mutations(settings)
+                        .try_for_each(|level| edits::mutate(&level.request, x.request, with_values)),
+                    None => edits::mutate(&settings.mutations.request, x.request, with_values),
+                }
+                .map_err(too_large)?;
+            }
+            HttpFilter::PeerMetadata(_) => {
+                if let Some(peers) = &x.facts.chain.telemetry.peers {
+                    let service = x.trail.seen.service.as_deref();
+                    peers
+                        .tell_upstream(service, x.request.fields_mut())
+                        .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+                }
+            }
+            HttpFilter::Router(router) => x.left.suppress_envoy_headers = router.suppress_envoy_headers,
+        }
+    }
+    Ok(None)
+}
+
+/// Runs the filters over an answer, of the upstream or of ours, in the reverse order.
+pub(super) fn response(x: &mut Exchange<'_>) -> Result<(), EditError> {
+    let manager = x.facts.manager;
+    let tables = x.tables.clone();
+    let found = x.route.and_then(|route| tables.as_ref()?.route(route));
+    for filter in manager.filters.iter().rev() {
+        match filter {
+            HttpFilter::Cors => {
+                if let Some(policy) =
+                    found.as_ref().and_then(|found| found.cors()).filter(|_| x.left.cors_allowed)
+                {
+                    let origin = x.request.fields().get("origin").unwrap_or_default();
+                    cors::write_allowed(policy, origin, x.response.fields_mut())?;
+                }
+            }
+            HttpFilter::LocalRateLimit(_) => {
+                if let Some(told) = x.left.told {
+                    told.write(x.response.fields_mut())?;
+                }
+            }
+            HttpFilter::HeaderMutation(settings) => {
+                let context = values::Context::of(&x.facts, x.trail);
+                let context = context.with_request(x.request);
+                let with_values = |head: &_, use_values: &mut dyn FnMut(&dyn Values)| {
+                    use_values(&context.with_response(head));
+                };
+                match &found {
+                    Some(found) => found
+                        .mutations(settings)
+                        .try_for_each(|level| edits::mutate(&level.response, x.response, with_values))?,
+                    None => edits::mutate(&settings.mutations.response, x.response, with_values)?,
+                }
+            }
+            HttpFilter::PeerMetadata(_) => x.settle_peers()?,
+            HttpFilter::Fault(_) | HttpFilter::Router(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Delays or aborts a request.
+async fn inject(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    fault: &Fault,
+) -> Result<Option<Ending>, Failure> {
+    let cluster = Some(x.trail.cluster_name.as_str()).filter(|name| !name.is_empty());
+    let verdict = fault::judge(fault, x.request, cluster, || fastrand::u64(..));
+    if verdict == fault::Verdict::default() {
+        return Ok(None);
+    }
+    let Some(stats) = x.facts.http_stats() else { return Ok(None) };
+    let shard = x.facts.shard;
+    // Compat: a request counts once, whatever is done to it.
+    let max = fault.active_faults_max.map(|max| breaker::lease(max, shard.number, shard.count, 0));
+    let Some(active) = fault::Active::begin(stats, max) else { return Ok(None) };
+    x.left.fault = Some(active);
+    if let Some(delay) = verdict.delay {
+        stats.add(HttpCounter::FaultDelaysInjected, 1);
+        x.trail.flag(ResponseFlag::DelayInjected);
+        pause(x, source, delay).await?;
+    }
+    let Some(abort) = verdict.abort else { return Ok(None) };
+    stats.add(HttpCounter::FaultAbortsInjected, 1);
+    x.abort_by_fault(abort).await.map(Some)
+}
+
+/// Waits without reading the body, but not past the client's leaving. Deadlines stand still: an injected delay does
+/// not count towards them.
+async fn pause(x: &mut Exchange<'_>, source: &mut Source<'_>, length: Duration) -> Result<(), Failure> {
+    let facts = x.facts;
+    let client = pin!(source.body.client_gone());
+    let mut no_deadlines = Deadlines::new(Limits::default());
+    together(client, &mut no_deadlines, facts.progress, async {
+        sleep(length).await;
+        Ok(())
+    })
+    .await?;
+    facts.progress.postpone();
+    Ok(())
+}
+
+async fn cross_origin(x: &mut Exchange<'_>, policy: &CorsPolicy) -> Result<Option<Ending>, Failure> {
+    let judgement = cors::judge(policy, x.request, || fastrand::u64(..));
+    let counter = match judgement.origin_allowed {
+        Some(true) => Some(HttpCounter::CorsOriginValid),
+        Some(false) => Some(HttpCounter::CorsOriginInvalid),
+        None => None,
+    };
+    if let (Some(stats), Some(counter)) = (x.facts.http_stats(), counter) {
+        stats.add(counter, 1);
+    }
+    match judgement.verdict {
+        cors::Verdict::Preflight => x.answer_preflight(policy).await.map(Some),
+        cors::Verdict::Allowed => {
+            x.left.cors_allowed = true;
+            Ok(None)
+        }
+        cors::Verdict::NotConcerned => Ok(None),
+    }
+}
+
+/// A limit of our own.
+async fn limit_here(
+    x: &mut Exchange<'_>,
+    limit: &std::sync::Arc<LocalRateLimit>,
+    found: Option<&RouteMatch<'_>>,
+) -> Result<Option<Ending>, Failure> {
+    let facts = x.facts;
+    let counted = local_rate_limit::Counted {
+        shard: facts.shard,
+        connection: &facts.connection.limits,
+        request: x.request,
+        found,
+        client: facts.origin.client.or(facts.connection.peer).map(|client| client.ip()),
+        cluster: &x.trail.cluster_name,
+    };
+    let (verdict, told) = local_rate_limit::judge(limit, &counted);
+    if limit.ratelimit_headers {
+        x.left.told = told;
+    }
+    match verdict {
+        local_rate_limit::Verdict::NotConcerned | local_rate_limit::Verdict::Passes => return Ok(None),
+        local_rate_limit::Verdict::Spared => {
+            let context = values::Context::of(&x.facts, x.trail);
+            let ops = &limit.request_headers_when_not_enforced;
+            edits::apply(ops, x.request, |head, use_values| use_values(&context.with_request(head)))
+                .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+            return Ok(None);
+        }
+        local_rate_limit::Verdict::Refused => {}
+    }
+    let retry_after = told.filter(|_| limit.retry_after && limit.status == TOO_MANY_REQUESTS);
+    let seconds = retry_after.map(|told| Decimal::new(told.reset_seconds));
+    let reply = Reply {
+        body: b"local_rate_limited",
+        flag: Some(ResponseFlag::RateLimited),
+        headers: Some(&limit.response_headers),
+        header: seconds.as_ref().map(|seconds| ("retry-after", seconds.text())),
+        grpc_status: Some(if limit.resource_exhausted { GRPC_RESOURCE_EXHAUSTED } else { GRPC_UNAVAILABLE }),
+        ..Reply::new(limit.status, "local_rate_limited")
+    };
+    x.response.reset(limit.status);
+    Ok(Some(x.reply(reply).await))
+}
+
+/// Sends copies of the request on their way.
+pub(super) fn start_mirrors(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    tables: &Current<Tables>,
+    found: &RouteMatch<'_>,
+    high_priority: bool,
+) {
+    let context = values::Context::of(&x.facts, x.trail);
+    let original = mirror::Original {
+        shard: x.facts.shard,
+        connection: x.facts.connection,
+        found,
+        head: x.request,
+        body: source.body.length(),
+        timeout: x.deadlines.limits_mut().route,
+        high_priority,
+    };
+    let with_values = |head: &RequestHead, use_values: &mut dyn FnMut(&dyn Values)| {
+        use_values(&context.with_request(head));
+    };
+    mirror::begin(&original, tables, fastrand::u64(..), with_values, |tap| source.body.copy_to(tap));
+}
+
+const TOO_MANY_REQUESTS: u16 = 429;
+const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
+const GRPC_UNAVAILABLE: u32 = 14;
