@@ -4,7 +4,6 @@ use ringsail_http::BodyLength;
 
 use crate::failure::Failure;
 use crate::filters::mirror::Tap;
-use crate::limits::KEPT_BODY_BYTES_MAX;
 use crate::message::{Incoming, Lost, Piece};
 
 /// The body of one request.
@@ -45,9 +44,9 @@ impl<'a> RequestBody<'a> {
         !self.kept.lost
     }
 
-    /// Keeps the body from here on, as far as its size allows.
-    pub fn keep_from_here(&mut self, keep: bool) {
-        self.kept.keep = keep;
+    /// Keeps the body from here on, as long as it has no more than `bytes_max`.
+    pub fn keep_from_here(&mut self, bytes_max: usize) {
+        self.kept.bytes_max = bytes_max;
     }
 
     /// Copies all that comes to `tap`.
@@ -90,7 +89,7 @@ impl<'a> RequestBody<'a> {
 #[derive(Debug, Default)]
 struct Kept {
     bytes: Vec<u8>,
-    keep: bool,
+    bytes_max: usize,
     /// A part is gone for good.
     lost: bool,
 }
@@ -100,7 +99,7 @@ impl Kept {
         if data.is_empty() {
             return;
         }
-        if self.keep && !self.lost && self.bytes.len() + data.len() <= KEPT_BODY_BYTES_MAX {
+        if !self.lost && self.bytes.len() + data.len() <= self.bytes_max {
             self.bytes.extend_from_slice(data);
         } else {
             self.lost = true;
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_kept_body_can_be_sent_again() {
-        let mut kept = Kept { keep: true, ..Kept::default() };
+        let mut kept = Kept { bytes_max: 5, ..Kept::default() };
         kept.note(b"abc");
         kept.note(b"de");
         assert!(!kept.lost);
@@ -124,8 +123,8 @@ mod tests {
 
     #[test]
     fn a_body_past_the_bound_cannot_be_sent_again_and_holds_nothing() {
-        let mut kept = Kept { keep: true, ..Kept::default() };
-        kept.note(&vec![b'x'; KEPT_BODY_BYTES_MAX]);
+        let mut kept = Kept { bytes_max: 3, ..Kept::default() };
+        kept.note(b"xxx");
         assert!(!kept.lost);
         kept.note(b"x");
         assert!(kept.lost);

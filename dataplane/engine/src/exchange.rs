@@ -162,6 +162,8 @@ pub struct Exchange<'a> {
     route: Option<RouteId>,
     /// What filters left.
     left: filter::Left,
+    /// The client wants an upstream's timeout answered with 204.
+    no_content_for_timeout: bool,
 }
 
 /// Where the request's bytes come from and go through. Apart from [`Exchange`], because the request's direction uses it
@@ -224,6 +226,7 @@ impl<'a> Exchange<'a> {
             tables: Some(entered.tables.clone()),
             route: None,
             left: filter::Left::default(),
+            no_content_for_timeout: false,
         })
     }
 
@@ -284,7 +287,7 @@ impl<'a> Exchange<'a> {
             return Err(Failure::ClusterNotFound { status: forward.cluster_not_found_status });
         };
         let mut plan = Plan::new(self, &found, forward, &cluster);
-        source.body.keep_from_here(plan.keeps_body);
+        source.body.keep_from_here(plan.body_kept_max);
         plan.suppress_envoy_headers = self.left.suppress_envoy_headers;
         plan.prepare_request(self, &found, forward)?;
         if !found.mirrors().is_empty() && self.facts.switch == Switch::None {

@@ -315,6 +315,20 @@ impl Failure {
         }
     }
 
+    /// Whether our answer stands for one of the cluster, and is counted as such.
+    pub const fn is_of_upstream(self) -> bool {
+        self.is_reset()
+            || matches!(
+                self,
+                Self::NoHealthyUpstream | Self::RouteTimeout | Self::PerTryTimeout | Self::PerTryIdleTimeout
+            )
+    }
+
+    /// Whether `x-envoy-upstream-rq-timeout-alt-response` replaces our answer.
+    pub const fn is_upstream_timeout(self) -> bool {
+        matches!(self, Self::RouteTimeout | Self::PerTryTimeout | Self::PerTryIdleTimeout)
+    }
+
     /// Whether Envoy treats it as a reset of the upstream stream: body and details are then composed from the
     /// reset reason in the row.
     pub const fn is_reset(self) -> bool {

@@ -10,11 +10,6 @@ pub const RECEIVE_BYTES_MAX: usize = ringsail_runtime::limits::BLOCK_BYTES;
 /// element of a vectored send.
 pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// Request body kept for another attempt. A longer body makes the request unrepeatable from there on.
-/// Source: Envoy keeps up to `per_connection_buffer_limit_bytes`, 1 MiB by default; only requests whose retry
-/// policy can ask for another attempt after an answer are kept at all.
-pub const KEPT_BODY_BYTES_MAX: usize = 1024 * 1024;
-
 /// Body bytes that one mirrored copy of a request may have waiting; a copy that is further behind is given up.
 /// Source: as Envoy's buffer limit of a shadow, `per_connection_buffer_limit_bytes`, 1 MiB by default.
 pub const MIRROR_WAITING_BYTES_MAX: usize = 1024 * 1024;

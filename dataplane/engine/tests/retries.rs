@@ -177,3 +177,155 @@ fn a_request_on_a_connection_that_turns_out_closed_is_sent_again_unnoticed() {
         assert!(client.read_message().contains("connection termination"));
     }
 }
+
+/// A proxy that takes clients of 10.0.0.0/8 for internal, and an upstream that answers by script and notes what it saw.
+fn internal(
+    engine: ringsail_runtime::engine::EngineChoice,
+    answers: &'static [&'static str],
+) -> (Proxy, Seen) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let upstream = Upstream::serving(move |request| {
+        noted.note(request);
+        answers[(noted.all().len() - 1).min(answers.len() - 1)].to_owned()
+    });
+    let proxy = Proxy::http(engine, upstream, |manager, _| {
+        manager["internal_address_config"] =
+            json!({"cidr_ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]});
+    });
+    (proxy, seen)
+}
+
+fn asking(client: &str, fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nx-forwarded-for: {client}\r\n{fields}\r\n")
+}
+
+#[test]
+fn an_internal_client_may_ask_for_retries_and_an_external_one_may_not() {
+    for engine in engines() {
+        let asks = "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 3\r\n";
+        let (proxy, seen) = internal(engine, &[BAD, BAD, OK]);
+        assert!(proxy.ask(&asking("192.0.2.1", asks)).starts_with("HTTP/1.1 503"));
+        assert_eq!(seen.all().len(), 1, "external");
+        let (proxy, seen) = internal(engine, &[BAD, BAD, OK]);
+        assert!(proxy.ask(&asking("10.1.2.3", asks)).starts_with("HTTP/1.1 200"));
+        let seen = seen.all();
+        assert_eq!(seen.len(), 3, "internal");
+        assert!(
+            !seen[0].contains("x-envoy-retry-on") && !seen[0].contains("x-envoy-max-retries"),
+            "{}",
+            seen[0]
+        );
+        for (count, request) in (1..).zip(&seen) {
+            assert!(request.contains(&format!("x-envoy-attempt-count: {count}\r\n")), "{request}");
+        }
+    }
+}
+
+#[test]
+fn an_internal_client_says_how_long_it_waits_and_with_what_it_is_answered() {
+    for engine in engines() {
+        let upstream = Upstream::manual();
+        let proxy = Proxy::http(engine, upstream.address, |manager, _| {
+            manager["internal_address_config"] =
+                json!({"cidr_ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]});
+        });
+        let mut client = proxy.connect();
+        client.send(asking(
+            "10.1.2.3",
+            "x-envoy-upstream-rq-timeout-ms: 300\r\nx-envoy-upstream-rq-timeout-alt-response: 1\r\n",
+        ));
+        let mut server = upstream.accept();
+        let request = server.read_head();
+        assert!(!request.contains("rq-timeout-ms: 300\r\nx-envoy-upstream"), "{request}");
+        let expected = request.lines().find_map(|line| line.strip_prefix("x-envoy-expected-rq-timeout-ms: "));
+        assert!(expected.and_then(|text| text.parse::<u32>().ok()).is_some_and(|ms| (1..=300).contains(&ms)));
+        let answer = client.read_to_end();
+        assert!(
+            answer.starts_with("HTTP/1.1 204 No Content\r\n") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+        drop(client);
+        assert_eq!(proxy.log(), "204 UT response_timeout\n");
+    }
+}
+
+#[test]
+fn a_body_longer_than_the_routes_buffer_is_not_sent_twice() {
+    for engine in engines() {
+        for (limit, status) in [
+            (json!({"per_request_buffer_limit_bytes": 10}), 200),
+            (json!({"per_request_buffer_limit_bytes": 10, "request_body_buffer_limit": "9"}), 503),
+        ] {
+            let seen = Seen::default();
+            let noted = seen.clone();
+            let upstream = Upstream::serving(move |request| {
+                noted.note(request);
+                if noted.all().len() == 1 { BAD.to_owned() } else { OK.to_owned() }
+            });
+            let mut route = json!({"match": {"prefix": "/"},
+                "route": {"cluster": "up", "retry_policy": {"retry_on": "5xx"}}});
+            route.as_object_mut().unwrap().extend(limit.as_object().unwrap().clone());
+            let proxy =
+                Proxy::start(engine, &[listener(manager(json!([route])))], &[cluster("up", &[upstream])]);
+            let answer = proxy.ask(
+                "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\n0123456789",
+            );
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{limit}: {answer}");
+            let expected = if status == 200 { 2 } else { 1 };
+            assert_eq!(seen.all().len(), expected, "{limit}");
+            assert!(seen.all().iter().all(|request| request.ends_with("0123456789")));
+        }
+    }
+}
+
+#[test]
+fn an_answer_may_say_how_long_to_wait() {
+    for engine in engines() {
+        let answers = ["HTTP/1.1 503 No\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n", OK];
+        let count = Seen::default();
+        let noted = count.clone();
+        let upstream = Upstream::serving(move |request| {
+            noted.note(request);
+            answers[(noted.all().len() - 1).min(1)].to_owned()
+        });
+        let policy = json!({"retry_on": "5xx", "rate_limited_retry_back_off": {
+            "reset_headers": [{"name": "Retry-After", "format": "SECONDS"}]}});
+        let proxy = Proxy::start(engine, &[listener(retrying(policy))], &[cluster("up", &[upstream])]);
+        let began = Instant::now();
+        assert!(proxy.ask(GET).starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(began.elapsed().as_millis() >= 1000, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn priorities_that_failed_and_canaries_are_left_out_of_further_attempts() {
+    for engine in engines() {
+        let (bad, good) = (Upstream::answering(BAD), Upstream::answering(OK));
+        let endpoint = |at: std::net::SocketAddr, metadata: Value| {
+            json!({"endpoint": {"address": {"socket_address": {
+                "address": at.ip().to_string(), "port_value": at.port()}}}, "metadata": metadata})
+        };
+        let mut by_priority = cluster("up", &[bad]);
+        by_priority["load_assignment"]["endpoints"] = json!([
+            {"priority": 0, "lb_endpoints": [endpoint(bad, json!({}))]},
+            {"priority": 1, "lb_endpoints": [endpoint(good, json!({}))]}]);
+        let priorities = json!({"retry_on": "5xx", "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1}}});
+        let mut with_canaries = cluster("up", &[bad]);
+        let canary = json!({"filter_metadata": {"envoy.lb": {"canary": true}}});
+        with_canaries["load_assignment"]["endpoints"] = json!([{"lb_endpoints": [
+            endpoint(bad, canary.clone()), endpoint(bad, canary), endpoint(good, json!({}))]}]);
+        let no_canaries = json!({"retry_on": "5xx", "host_selection_retry_max_attempts": 100,
+            "retry_host_predicate": [{"name": "envoy.retry_host_predicates.omit_canary_hosts", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"}}]});
+        for (cluster, policy) in [(by_priority, priorities), (with_canaries, no_canaries)] {
+            let proxy = Proxy::start(engine, &[listener(retrying(policy))], &[cluster]);
+            for _ in 0..10 {
+                assert!(proxy.ask(GET).starts_with("HTTP/1.1 200 OK\r\n"));
+            }
+        }
+    }
+}

@@ -28,10 +28,72 @@ pub struct RetryPolicy {
     pub back_off_base: Duration,
     /// Longest back-off. Default ten times the base.
     pub back_off_max: Duration,
+    /// What an answer says about when to come back; replaces the back-off where it says so.
+    pub rate_limited: Option<RateLimitedBackOff>,
     /// `envoy.retry_host_predicates.previous_hosts`: do not pick a host that was tried already.
     pub avoid_previous_hosts: bool,
-    /// How often a pick is repeated to satisfy `avoid_previous_hosts`; afterwards any host will do. Default 1.
+    /// `envoy.retry_host_predicates.omit_canary_hosts`: do not pick a host whose metadata says `envoy.lb: canary`.
+    pub avoid_canary_hosts: bool,
+    /// How often a pick is repeated to satisfy the predicates; afterwards any host will do. Default 1.
     pub host_selection_attempts_max: u32,
+    /// `envoy.retry_priorities.previous_priorities`: after how many attempts the priorities they went to are left out
+    /// of further picks.
+    pub avoid_previous_priorities: Option<u32>,
+}
+
+impl Default for RetryPolicy {
+    /// What requests get that ask for retries on a route without a policy: nothing by itself.
+    fn default() -> RetryPolicy {
+        RetryPolicy {
+            on: RetryOn::NONE,
+            retries_max: 1,
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            status_codes: Box::default(),
+            headers: Box::default(),
+            request_headers: Box::default(),
+            back_off_base: BACK_OFF_BASE,
+            back_off_max: BACK_OFF_BASE * BACK_OFF_MAX_FACTOR,
+            rate_limited: None,
+            avoid_previous_hosts: false,
+            avoid_canary_hosts: false,
+            host_selection_attempts_max: 1,
+            avoid_previous_priorities: None,
+        }
+    }
+}
+
+/// Source: `RetryPolicy.retry_back_off` ("defaults to 25ms" by the router's documentation).
+pub(crate) const BACK_OFF_BASE: Duration = Duration::from_millis(25);
+
+/// Source: `RetryBackOff.max_interval`.
+pub(crate) const BACK_OFF_MAX_FACTOR: u32 = 10;
+
+/// Source: `RetryPolicy.RateLimitedRetryBackOff`.
+#[derive(Clone, Debug)]
+pub struct RateLimitedBackOff {
+    /// Headers that may say it; the first that does counts.
+    pub headers: Box<[ResetHeader]>,
+    /// Longer waits are not believed. Default 300 s.
+    pub interval_max: Duration,
+}
+
+/// A response header that says when to come back.
+#[derive(Clone, Debug)]
+pub struct ResetHeader {
+    /// Its name in lower case.
+    pub name: Str,
+    /// What its number means.
+    pub format: ResetFormat,
+}
+
+/// Source: `RetryPolicy.ResetHeaderFormat`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResetFormat {
+    /// Seconds from now.
+    Seconds,
+    /// Seconds since 1970.
+    UnixTimestamp,
 }
 
 macro_rules! retry_conditions {

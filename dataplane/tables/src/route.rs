@@ -75,6 +75,9 @@ pub struct VirtualHost {
     pub headers: Option<Box<HeaderEdits>>,
     /// Retry policy of routes without their own.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// Most bytes of a request's body kept for retries, for routes that say nothing; `None` means the listener's buffer
+    /// limit. Source: `request_body_buffer_limit`, or else `per_request_buffer_limit_bytes`.
+    pub body_kept_max: Option<u32>,
     /// Whether `x-envoy-attempt-count` is added to requests.
     pub include_request_attempt_count: bool,
     /// Whether `x-envoy-attempt-count` is added to responses.
@@ -119,6 +122,8 @@ pub struct Route {
     pub matcher: RouteMatcher,
     /// What happens then.
     pub action: Action,
+    /// As [`VirtualHost::body_kept_max`].
+    pub body_kept_max: Option<u32>,
     /// Header operations.
     pub headers: Option<Box<HeaderEdits>>,
     /// Operation name for tracing.
@@ -384,6 +389,11 @@ impl<'t> RouteMatch<'t> {
             Action::Forward(forward) => forward.retry.as_ref().or(self.virtual_host.retry.as_ref()),
             Action::Redirect(_) | Action::DirectResponse(_) => None,
         }
+    }
+
+    /// Most bytes of a request's body kept for retries; `None` means the listener's buffer limit.
+    pub fn body_kept_max(&self) -> Option<u32> {
+        self.route.body_kept_max.or(self.virtual_host.body_kept_max)
     }
 
     /// Copies for other clusters: the route's, else the virtual host's, else the configuration's.

@@ -96,6 +96,8 @@ scope! {
         UpstreamRqRetryLimitExceeded = "upstream_rq_retry_limit_exceeded",
         /// Waits before a retry with exponential back-off.
         UpstreamRqRetryBackoffExponential = "upstream_rq_retry_backoff_exponential",
+        /// Retries after a wait that the answer asked for.
+        UpstreamRqRetryBackoffRatelimited = "upstream_rq_retry_backoff_ratelimited",
         /// Times reading from a connection paused because the receiver was slow.
         UpstreamFlowControlPausedReadingTotal = "upstream_flow_control_paused_reading_total",
         /// Times reading resumed.

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ringsail_http::{BodyLength, Framing, Method, ResponseDecoder, ResponseTo, encode_request};
 use ringsail_runtime::net::ConnectOptions;
@@ -39,13 +40,34 @@ enum Attempt {
 #[derive(Default)]
 struct History {
     tried: Vec<HostKey>,
-    /// The host of the attempt that runs.
-    current: Option<HostKey>,
+    /// Priorities of [`Self::tried`], as far as they have one.
+    priorities: Vec<u32>,
+    /// The host of the attempt that runs, and its priority.
+    current: Option<(HostKey, Option<u32>)>,
     retries: u32,
+    /// How long the last answer asked to wait.
+    reset_interval: Option<Duration>,
     /// Held from the first retry to the end, as Envoy does.
     permit: Option<LeasedPermit>,
     /// The next connection must be a new one.
     fresh: bool,
+}
+
+impl History {
+    /// The attempt that ran is over.
+    fn note(&mut self) {
+        if let Some((host, priority)) = self.current.take() {
+            self.tried.push(host);
+            self.priorities.extend(priority);
+        }
+    }
+
+    /// Priorities to leave out, when that is decided anew every `frequency` attempts. Source: Envoy's
+    /// `PreviousPrioritiesRetryPriority`.
+    fn priorities_left_out(&self, frequency: u32) -> &[u32] {
+        let attempts = self.priorities.len();
+        &self.priorities[..attempts - attempts % frequency.max(1) as usize]
+    }
 }
 
 /// Where an attempt goes.
@@ -74,10 +96,12 @@ pub(super) async fn forward(
             }
             Ok(Attempt::Unwanted) => {}
             Err(failure) if retry_allowed_after(exchange, &plan, &mut history, failure) => {}
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(charged(exchange, &plan, failure)),
         }
-        history.tried.extend(history.current.take());
-        back_off(exchange, source, &plan, &history).await?;
+        history.note();
+        back_off(exchange, source, &plan, &mut history)
+            .await
+            .map_err(|failure| charged(exchange, &plan, failure))?;
     }
 }
 
@@ -93,7 +117,6 @@ async fn attempt(
     let Course { state, choice, lease, options, reuse } = set_course(x, plan, history)?;
     x.deadlines.begin_try();
     progress.begin_try();
-    state.stats.add(ClusterCounter::UpstreamRqTotal, 1);
 
     // Connect, while the client is watched.
     let acquired = {
@@ -101,7 +124,7 @@ async fn attempt(
         let acquire = upstream::acquire(&state, &choice, lease, &options, history.fresh);
         together(client, &mut x.deadlines, progress, acquire).await
     };
-    history.current = Some(choice.host.key);
+    history.current = Some((choice.host.key, choice.priority()));
     let Acquired { mut connection, reused } = acquired.inspect_err(|failure| {
         Outcome::of(*failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
         failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
@@ -116,6 +139,8 @@ async fn attempt(
         connection.give_back(reuse);
         return Err(Failure::Overflow);
     };
+    // Compat: an attempt that finds no connection is not counted.
+    state.stats.add(ClusterCounter::UpstreamRqTotal, 1);
     connection.begin_request();
     if facts.switch == Switch::ConnectHere {
         return answer::tunnel_from_here(x, source, connection).await.map(Attempt::Answered);
@@ -195,26 +220,29 @@ async fn converse(
     }
     let status = x.response.status();
     way.choice.host.tell(Outcome::Answered(grpc_status(facts.grpc, x.response).unwrap_or(status)));
-    if status != 101 {
-        state.stats.count_answer(status);
-    }
     let since = progress.request_complete.get().unwrap_or(progress.started);
     state.stats.record(ClusterHistogram::UpstreamRqTime, (now() - since).as_millis() as u64);
 
     // Another attempt instead?
     if let Some(tables) = x.tables.clone() {
         let found = tables.route(plan.route);
-        let policy = found.as_ref().filter(|_| plan.retries).and_then(|found| found.retry());
-        match policy.filter(|policy| retry::wanted_after_response(policy, x.response)) {
-            Some(_) if progress.body_lost.get() => {}
-            Some(policy) if retry_allowed(policy, state, way.lease, history, x.trail) => {
+        let no_policy = RetryPolicy::default();
+        let policy = found.as_ref().and_then(|found| found.retry()).map_or(&no_policy, |policy| policy);
+        if plan.retries.any() && plan.retries.want_after_response(policy, x.response) {
+            if !progress.body_lost.get() && retry_allowed(plan, state, way.lease, history, x.trail) {
+                let unix_now =
+                    facts.shard.wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let listens = policy.rate_limited.as_ref();
+                history.reset_interval =
+                    listens.and_then(|policy| retry::reset_interval(policy, x.response, unix_now));
                 return Ok(Conversation::Unwanted);
             }
-            Some(_) => {}
-            None if history.retries > 0 => state.stats.add(ClusterCounter::UpstreamRqRetrySuccess, 1),
-            None => {}
+        } else if history.retries > 0 {
+            state.stats.add(ClusterCounter::UpstreamRqRetrySuccess, 1);
         }
     }
+    // Compat: only the answer that is passed on counts as one.
+    state.stats.count_answer(x.response.status());
 
     // Answer the client. Without another attempt the tables are not needed beyond the head.
     let keep_upstream = x.response.framing().persistent;
@@ -238,13 +266,21 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
     let cluster = tables.cluster(plan.cluster).ok_or(Failure::ClusterNotFound { status: 503 })?;
     let state = x.facts.shard.cluster(&cluster);
     let found = tables.route(plan.route);
-    let avoid = found.as_ref().and_then(|found| found.retry()).filter(|policy| policy.avoid_previous_hosts);
-    let (tried, attempts_max) = match avoid {
-        Some(policy) => (&history.tried[..], policy.host_selection_attempts_max),
-        None => (&[][..], 0),
+    let policy = found.as_ref().and_then(|found| found.retry());
+    let predicates = policy.filter(|policy| policy.avoid_previous_hosts || policy.avoid_canary_hosts);
+    let avoid_priorities = match policy.and_then(|policy| policy.avoid_previous_priorities) {
+        Some(frequency) => history.priorities_left_out(frequency),
+        None => &[],
     };
-    let wish =
-        Wish { destination: plan.destination, hash: plan.hash, tried, attempts_max, ..Wish::default() };
+    let wish = Wish {
+        destination: plan.destination,
+        hash: plan.hash,
+        tried: if policy.is_some_and(|policy| policy.avoid_previous_hosts) { &history.tried } else { &[] },
+        avoid_canaries: history.retries > 0 && policy.is_some_and(|policy| policy.avoid_canary_hosts),
+        attempts_max: predicates.map_or(0, |policy| policy.host_selection_attempts_max),
+        avoid_priorities,
+        ..Wish::default()
+    };
     let Some(choice) = state.pick(&cluster, wish) else {
         state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
         return Err(Failure::NoHealthyUpstream);
@@ -260,6 +296,9 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
     if plan.counts_attempts && x.trail.attempts > 1 {
         let count = Decimal::new(x.trail.attempts.into());
         x.request.fields_mut().set("x-envoy-attempt-count", count.text()).map_err(too_large)?;
+    }
+    if history.retries > 0 {
+        plan.announce_timeout(x).map_err(too_large)?;
     }
     x.trail.upstream_host = Some(choice.address.clone());
     let endpoint = choice.endpoint(cluster.endpoints);
@@ -278,29 +317,38 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
 /// Whether the policy and the breaker allow another attempt after `failure`.
 fn retry_allowed_after(x: &mut Exchange<'_>, plan: &Plan, history: &mut History, failure: Failure) -> bool {
     let progress = x.facts.progress;
-    if !plan.retries || progress.response_started.get() || progress.body_lost.get() {
+    if !plan.retries.any() || progress.response_started.get() || progress.body_lost.get() {
         return false;
     }
     let Some(tables) = x.tables.clone() else { return false };
-    let (Some(found), Some(cluster)) = (tables.route(plan.route), tables.cluster(plan.cluster)) else {
-        return false;
-    };
-    let Some(policy) = found.retry() else { return false };
+    let Some(cluster) = tables.cluster(plan.cluster) else { return false };
     let state = x.facts.shard.cluster(&cluster);
     let lease = x.facts.shard.lease(&cluster, &state, plan.high_priority);
-    retry::wanted_after_failure(policy, failure, progress.request_written.get())
-        && retry_allowed(policy, &state, lease, history, x.trail)
+    plan.retries.want_after_failure(failure, progress.request_written.get())
+        && retry_allowed(plan, &state, lease, history, x.trail)
 }
 
-/// Takes one of the policy's retries and of the breaker's, or notes which one is missing.
+/// Counts the answer that a request gets from us instead of its cluster.
+fn charged(x: &Exchange<'_>, plan: &Plan, failure: Failure) -> Failure {
+    if failure.is_of_upstream()
+        && !x.facts.progress.response_started.get()
+        && let Some(cluster) = x.tables.as_ref().and_then(|tables| tables.cluster(plan.cluster))
+    {
+        let status = x.status_of(failure);
+        x.facts.shard.cluster(&cluster).stats.count_answer(status);
+    }
+    failure
+}
+
+/// Takes one of the request's retries and of the breaker's, or notes which one is missing.
 fn retry_allowed(
-    policy: &RetryPolicy,
+    plan: &Plan,
     state: &ClusterState,
     lease: Lease,
     history: &mut History,
     trail: &mut crate::trail::Trail,
 ) -> bool {
-    if history.retries >= policy.retries_max {
+    if history.retries >= plan.retries.retries_max {
         state.stats.add(ClusterCounter::UpstreamRqRetryLimitExceeded, 1);
         trail.flag(ResponseFlag::UpstreamRetryLimitExceeded);
         return false;
@@ -324,18 +372,34 @@ async fn back_off(
     x: &mut Exchange<'_>,
     source: &mut Source<'_>,
     plan: &Plan,
-    history: &History,
+    history: &mut History,
 ) -> Result<(), Failure> {
     let length = {
         let tables = x.tables.clone().ok_or(Failure::NoHealthyUpstream)?;
-        let policy = tables.route(plan.route).and_then(|found| found.retry());
-        policy.map(|policy| retry::back_off(policy, history.retries.saturating_sub(1), fastrand::u64(..)))
+        let found = tables.route(plan.route);
+        let no_policy = RetryPolicy::default();
+        let policy = found.as_ref().and_then(|found| found.retry()).map_or(&no_policy, |policy| policy);
+        let random = fastrand::u64(..);
+        let (length, counter) = match history.reset_interval.take() {
+            Some(interval) => (
+                retry::lower_bound_back_off(interval, random),
+                ClusterCounter::UpstreamRqRetryBackoffRatelimited,
+            ),
+            None => (
+                retry::back_off(policy, history.retries.saturating_sub(1), random),
+                ClusterCounter::UpstreamRqRetryBackoffExponential,
+            ),
+        };
+        if let Some(cluster) = tables.cluster(plan.cluster) {
+            x.facts.shard.cluster(&cluster).stats.add(counter, 1);
+        }
+        length
     };
     let facts = x.facts;
     x.deadlines.end_try();
     let client = pin!(source.body.client_gone());
     together(client, &mut x.deadlines, facts.progress, async {
-        sleep(length.unwrap_or_default()).await;
+        sleep(length).await;
         Ok(())
     })
     .await

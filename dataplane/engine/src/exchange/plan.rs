@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringsail_tables::cluster::{ClusterRef, Discovery};
+use ringsail_tables::hcm::HttpFilter;
 use ringsail_tables::ids::{ClusterId, RouteId};
+use ringsail_tables::policy::RetryPolicy;
 use ringsail_tables::route::{Forward, HostRewrite, RouteMatch};
 
 use super::{Exchange, values};
@@ -12,25 +14,28 @@ use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::filters::hash;
 use crate::headers::edits;
+use crate::retry::Conditions;
 use crate::view::RequestView;
 
-/// Ids and plain numbers only: a plan outlives no table reference.
-#[derive(Clone, Copy, Debug)]
+/// Ids and plain values only: a plan outlives no table reference.
+#[derive(Debug)]
 pub(super) struct Plan {
     pub(super) cluster: ClusterId,
     pub(super) route: RouteId,
     /// Where an ORIGINAL_DST cluster sends it.
     pub(super) destination: Option<SocketAddr>,
-    /// The route has a retry policy and the request fits it.
-    pub(super) retries: bool,
+    /// What the request may be tried again for.
+    pub(super) retries: Conditions,
     pub(super) high_priority: bool,
     pub(super) counts_attempts: bool,
     pub(super) suppress_envoy_headers: bool,
     /// The request's hash, for clusters that balance by it.
     pub(super) hash: Option<u64>,
-    /// An answer may lead to another attempt, which then needs the body again.
-    pub(super) keeps_body: bool,
+    /// Most bytes of the body kept, because an answer may lead to another attempt, which then needs them again.
+    pub(super) body_kept_max: usize,
     pub(super) host_from_endpoint: bool,
+    /// `grpc-timeout` says what the upstream has, because the route caps it.
+    rewrites_grpc_timeout: bool,
 }
 
 impl Plan {
@@ -41,12 +46,12 @@ impl Plan {
         forward: &Forward,
         cluster: &ClusterRef<'_>,
     ) -> Plan {
-        let retry = found.retry();
-        let request = RequestView(exchange.request);
-        let retries = retry.is_some_and(|policy| {
-            policy.request_headers.is_empty()
-                || policy.request_headers.iter().any(|header| header.matches(&request))
-        });
+        let retry = found.retry().map(|policy| &**policy);
+        let retries = Conditions::of(retry, exchange.request);
+        exchange.no_content_for_timeout = exchange.request.fields().contains(ALT_RESPONSE);
+        if exchange.no_content_for_timeout {
+            exchange.request.fields_mut().remove(ALT_RESPONSE);
+        }
         let timeouts = Timeouts::of(exchange, found, forward);
         let limits = exchange.deadlines.limits_mut();
         limits.route = timeouts.route;
@@ -60,8 +65,18 @@ impl Plan {
             limits.stream_idle = some_unless_zero(idle);
         }
         let grpc = exchange.facts.grpc;
-        let keeps_body =
-            retries && retry.is_some_and(|policy| crate::retry::may_follow_response(policy, grpc));
+        let no_policy;
+        let policy = match retry {
+            Some(policy) => policy,
+            None => {
+                no_policy = RetryPolicy::default();
+                &no_policy
+            }
+        };
+        let kept = retries.any() && retries.may_follow_response(policy, grpc, false);
+        let listener = exchange.facts.chain.listener();
+        let body_kept_max =
+            if kept { found.body_kept_max().unwrap_or(listener.buffer_bytes_max) as usize } else { 0 };
         Plan {
             cluster: cluster.id,
             route: found.id(),
@@ -71,7 +86,8 @@ impl Plan {
             counts_attempts: found.virtual_host.include_request_attempt_count,
             suppress_envoy_headers: false,
             hash: hash(exchange, forward, cluster),
-            keeps_body,
+            body_kept_max,
+            rewrites_grpc_timeout: grpc && forward.grpc_timeout_max.is_some(),
             host_from_endpoint: matches!(forward.host_rewrite, HostRewrite::Endpoint),
         }
     }
@@ -84,18 +100,7 @@ impl Plan {
         forward: &Forward,
     ) -> Result<(), Failure> {
         let too_large = |_| Failure::HeadTooLargeAfterEdits;
-        let limits = *exchange.deadlines.limits_mut();
-        if !self.suppress_envoy_headers {
-            let expected = match (limits.per_try, limits.route) {
-                (Some(per_try), Some(route)) => Some(per_try.min(route)),
-                (per_try, route) => per_try.or(route),
-            };
-            if let Some(expected) = expected {
-                let millis = Decimal::new(expected.as_millis() as u64);
-                let fields = exchange.request.fields_mut();
-                fields.set("x-envoy-expected-rq-timeout-ms", millis.text()).map_err(too_large)?;
-            }
-        }
+        self.announce_timeout(exchange).map_err(too_large)?;
         if self.counts_attempts {
             exchange.request.fields_mut().set("x-envoy-attempt-count", b"1").map_err(too_large)?;
         }
@@ -110,6 +115,35 @@ impl Plan {
         }
         rewrite_host(exchange, found, forward, None).map_err(too_large)?;
         rewrite_path(exchange, found, forward, self.suppress_envoy_headers).map_err(too_large)
+    }
+}
+
+impl Plan {
+    /// Tells the upstream how long its answer is waited for. Source: Envoy's `FilterUtility::setTimeoutHeaders`.
+    pub(super) fn announce_timeout(
+        &self,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), ringsail_http::EditError> {
+        let limits = *exchange.deadlines.limits_mut();
+        let Some(mut expected) = limits.per_try.or(limits.route) else { return Ok(()) };
+        if let Some(whole) = limits.route {
+            let complete = exchange.facts.progress.request_complete.get();
+            let elapsed = complete.map_or(Duration::ZERO, |at| ringsail_runtime::time::now() - at);
+            // Zero would mean no limit.
+            expected = expected.min(whole.saturating_sub(elapsed)).max(Duration::from_millis(1));
+        }
+        let millis = expected.as_millis() as u64;
+        let fields = exchange.request.fields_mut();
+        if !self.suppress_envoy_headers {
+            fields.set("x-envoy-expected-rq-timeout-ms", Decimal::new(millis).text())?;
+        }
+        if self.rewrites_grpc_timeout {
+            let (number, unit) = grpc_timeout_of(millis);
+            let mut value = Decimal::new(number).text().to_vec();
+            value.push(unit);
+            fields.set("grpc-timeout", &value)?;
+        }
+        Ok(())
     }
 }
 
@@ -202,8 +236,12 @@ struct Timeouts {
 }
 
 impl Timeouts {
-    fn of(exchange: &Exchange<'_>, found: &RouteMatch<'_>, forward: &Forward) -> Timeouts {
+    fn of(exchange: &mut Exchange<'_>, found: &RouteMatch<'_>, forward: &Forward) -> Timeouts {
         let fields = exchange.request.fields();
+        let respects_expected =
+            exchange.facts.manager.filters.iter().any(
+                |filter| matches!(filter, HttpFilter::Router(router) if router.respect_expected_rq_timeout),
+            );
         let asked = exchange.facts.grpc.then(|| fields.get("grpc-timeout").and_then(grpc_timeout)).flatten();
         let mut route = forward.timeout;
         if let (Some(max), true) = (forward.grpc_timeout_max, exchange.facts.grpc) {
@@ -214,12 +252,23 @@ impl Timeouts {
             };
         }
         let mut per_try = found.retry().and_then(|policy| policy.per_try_timeout);
-        if exchange.facts.origin.internal {
-            let millis = |name| {
-                std::str::from_utf8(fields.get(name)?).ok()?.parse::<u64>().ok().map(Duration::from_millis)
-            };
-            route = millis("x-envoy-upstream-rq-timeout-ms").map_or(route, some_unless_zero);
-            per_try = millis("x-envoy-upstream-rq-per-try-timeout-ms").map_or(per_try, some_unless_zero);
+        // Whose clients may not say these, has them removed by now.
+        let fields = exchange.request.fields();
+        let millis = |name| {
+            std::str::from_utf8(fields.get(name)?).ok()?.parse::<u64>().ok().map(Duration::from_millis)
+        };
+        let expected = respects_expected.then(|| millis(EXPECTED)).flatten();
+        let asked_whole = expected.or_else(|| millis(WHOLE));
+        let asked_try = millis(PER_TRY);
+        route = asked_whole.map_or(route, some_unless_zero);
+        per_try = asked_try.map_or(per_try, some_unless_zero);
+        // Compat: the next proxy gets the expected timeout instead.
+        if fields.contains(WHOLE) || fields.contains(PER_TRY) {
+            let fields = exchange.request.fields_mut();
+            if expected.is_none() {
+                fields.remove(WHOLE);
+            }
+            fields.remove(PER_TRY);
         }
         // Compat: a try may not last longer than the whole.
         if let (Some(try_limit), Some(whole)) = (per_try, route)
@@ -239,6 +288,28 @@ impl Timeouts {
             });
         Timeouts { route, per_try, duration }
     }
+}
+
+/// The whole request, asked for by the client.
+const WHOLE: &str = "x-envoy-upstream-rq-timeout-ms";
+/// Asks for 204 instead of 504.
+const ALT_RESPONSE: &str = "x-envoy-upstream-rq-timeout-alt-response";
+/// One try, asked for by the client.
+const PER_TRY: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
+/// What an earlier proxy waits for.
+const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";
+
+/// A number of at most eight digits and a unit. Source: Envoy's `Grpc::Common::toGrpcTimeout`.
+fn grpc_timeout_of(millis: u64) -> (u64, u8) {
+    const DIGITS_MAX: u64 = 99_999_999;
+    let mut number = millis;
+    for (unit, next) in [(b'm', 1000), (b'S', 60), (b'M', 60)] {
+        if number <= DIGITS_MAX {
+            return (number, unit);
+        }
+        number /= next;
+    }
+    (number.min(DIGITS_MAX), b'H')
 }
 
 fn some_unless_zero(duration: Duration) -> Option<Duration> {
@@ -266,6 +337,19 @@ fn grpc_timeout(value: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_written_in_the_smallest_unit_that_fits() {
+        for (millis, text) in [
+            (1, (1, b'm')),
+            (99_999_999, (99_999_999, b'm')),
+            (100_000_000, (100_000, b'S')),
+            (100_000_000_000, (1_666_666, b'M')),
+            (u64::MAX, (99_999_999, b'H')),
+        ] {
+            assert_eq!(grpc_timeout_of(millis), text, "{millis}");
+        }
+    }
 
     #[test]
     fn grpc_timeouts_have_digits_and_a_unit() {

@@ -16,6 +16,9 @@ use crate::headers::{edits, response};
 use crate::local_reply::LocalReply;
 use crate::view::RequestView;
 
+/// The answer that `x-envoy-upstream-rq-timeout-alt-response` asks for.
+const NO_CONTENT: u16 = 204;
+
 /// A local reply, before it is known how the connection ends.
 pub(super) struct Reply<'a> {
     pub(super) status: u16,
@@ -67,10 +70,12 @@ impl Exchange<'_> {
         }
         let mut body = std::mem::take(self.text);
         body.clear();
-        failure.write_body(self.trail.attempts > 1, &mut body);
-        let complete = self.facts.request_is_complete();
+        let status = self.status_of(failure);
+        if status != NO_CONTENT {
+            failure.write_body(self.trail.attempts > 1, &mut body);
+        }
         let reply = Reply {
-            status: if complete { row.status } else { row.status_if_incomplete },
+            status,
             body: &body,
             details: failure.details(),
             flag: row.flag,
@@ -85,6 +90,18 @@ impl Exchange<'_> {
             self.request.clear();
         }
         ending
+    }
+
+    /// The status of our answer for a failure.
+    pub(super) fn status_of(&self, failure: Failure) -> u16 {
+        let row = failure.row();
+        if self.no_content_for_timeout && failure.is_upstream_timeout() {
+            NO_CONTENT
+        } else if self.facts.request_is_complete() {
+            row.status
+        } else {
+            row.status_if_incomplete
+        }
     }
 
     /// The client has a part of an answer, or is gone: nothing can be said any more.

@@ -17,6 +17,7 @@ use ringsail_tables::cluster::{Cluster, ClusterRef, Discovery};
 use ringsail_tables::endpoint::{Endpoint, Endpoints, Health};
 use ringsail_tables::ids::ClusterId;
 use ringsail_tables::live::HealthFlags;
+use ringsail_tables::metadata::Value;
 use ringsail_telemetry::{ClusterCounter, ClusterStats};
 
 use super::balance::priority::Spread;
@@ -148,6 +149,12 @@ fn health(by_eds: Health, flags: HealthFlags) -> BalanceHealth {
     }
 }
 
+/// Source: Envoy's metadata constant `envoy.lb`, `canary`.
+fn is_canary(endpoint: &Endpoint) -> bool {
+    let of_balancing = endpoint.metadata.as_ref().and_then(|metadata| metadata.at("envoy.lb", &[]));
+    matches!(of_balancing.and_then(|value| value.field("canary")), Some(Value::Bool(true)))
+}
+
 /// What hashing policies know an endpoint by. Source: Envoy: `hash_key` of the endpoint's metadata `envoy.lb`, else its
 /// name if the cluster wants that, else its address.
 fn hash_key(endpoints: &Endpoints, place: (u32, u32, u32), by_hostname: bool) -> String {
@@ -170,6 +177,8 @@ pub struct Wish<'a> {
     /// Hosts that are avoided for `attempts_max` further picks; then any host will do. Source: Envoy's
     /// `previous_hosts`.
     pub tried: &'a [HostKey],
+    /// Hosts whose metadata says `envoy.lb: canary` are avoided likewise. Source: Envoy's `omit_canary_hosts`.
+    pub avoid_canaries: bool,
     /// Source: Envoy `host_selection_retry_max_attempts`.
     pub attempts_max: u32,
     /// Priorities that are avoided while others can take the request. Source: Envoy's `previous_priorities`.
@@ -239,7 +248,10 @@ impl ClusterState {
             }
             let index = found.member?;
             picked = Some(index);
-            if !wish.tried.contains(&hosts[index as usize].key) {
+            let place = rotation.places[index as usize];
+            let unwanted = wish.tried.contains(&hosts[index as usize].key)
+                || (wish.avoid_canaries && endpoint_at(cluster.endpoints, place).is_some_and(is_canary));
+            if !unwanted {
                 break;
             }
         }

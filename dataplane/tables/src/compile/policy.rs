@@ -14,7 +14,9 @@ use ringsail_xds::envoy::extensions::filters::http::header_mutation::v3::{
 };
 use ringsail_xds::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use ringsail_xds::envoy::extensions::filters::http::ratelimit::v3::RateLimitPerRoute;
+use ringsail_xds::envoy::extensions::retry::host::omit_canary_hosts::v3::OmitCanaryHostsPredicate;
 use ringsail_xds::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use ringsail_xds::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 
 use super::context::Context;
 use super::headers::mutations;
@@ -23,14 +25,14 @@ use super::rate_limit;
 use super::value::{duration, fraction, holds, runtime_fraction, timeout, unpack};
 use crate::fraction::Fraction;
 use crate::header_ops::HeaderMutations;
-use crate::policy::{AbortStatus, CorsPolicy, Fault, FaultAbort, FaultDelay, RetryOn, RetryPolicy};
+use crate::policy::{
+    AbortStatus, BACK_OFF_BASE, BACK_OFF_MAX_FACTOR, CorsPolicy, Fault, FaultAbort, FaultDelay,
+    RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy,
+};
 use crate::route::{FilterOverrides, Override};
 
-/// Source: `RetryPolicy.retry_back_off` ("defaults to 25ms" by the router's documentation).
-const BACK_OFF_BASE_DEFAULT: Duration = Duration::from_millis(25);
-
-/// Source: `RetryBackOff.max_interval`.
-const BACK_OFF_MAX_FACTOR: u32 = 10;
+/// Source: `RateLimitedRetryBackOff.max_interval`.
+const RATE_LIMITED_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
 
 pub(super) fn retry_policy(cx: &mut Context<'_>, value: &pb::RetryPolicy) -> Option<Arc<RetryPolicy>> {
     let mut on = RetryOn::NONE;
@@ -46,12 +48,20 @@ pub(super) fn retry_policy(cx: &mut Context<'_>, value: &pb::RetryPolicy) -> Opt
         let base = back_off.and_then(|value| timeout(cx, "base_interval", &value.base_interval, None));
         (base, back_off.and_then(|value| duration(cx, "max_interval", &value.max_interval)))
     });
-    let back_off_base = base.unwrap_or(BACK_OFF_BASE_DEFAULT);
+    let back_off_base = base.unwrap_or(BACK_OFF_BASE);
     let back_off_max = max.unwrap_or(back_off_base * BACK_OFF_MAX_FACTOR);
     if back_off_max < back_off_base {
         return cx.refuse("retry_back_off.max_interval", "is shorter than base_interval");
     }
     let predicates = cx.each("retry_host_predicate", &value.retry_host_predicate, host_predicate);
+    let rate_limited = match &value.rate_limited_retry_back_off {
+        Some(value) => Some(cx.at("rate_limited_retry_back_off", |cx| rate_limited(cx, value))?),
+        None => None,
+    };
+    let avoid_previous_priorities = match &value.retry_priority {
+        Some(value) => Some(cx.at("retry_priority", |cx| retry_priority(cx, value))?),
+        None => None,
+    };
     Some(Arc::new(RetryPolicy {
         on,
         retries_max: value.num_retries.unwrap_or(1),
@@ -67,7 +77,10 @@ pub(super) fn retry_policy(cx: &mut Context<'_>, value: &pb::RetryPolicy) -> Opt
         request_headers: cx.each("retriable_request_headers", &value.retriable_request_headers, header_match),
         back_off_base,
         back_off_max,
-        avoid_previous_hosts: !predicates.is_empty(),
+        rate_limited,
+        avoid_previous_hosts: predicates.contains(&HostPredicate::PreviousHosts),
+        avoid_canary_hosts: predicates.contains(&HostPredicate::OmitCanaryHosts),
+        avoid_previous_priorities,
         host_selection_attempts_max: u32::try_from(value.host_selection_retry_max_attempts)
             .ok()
             .filter(|attempts| *attempts > 0)
@@ -75,16 +88,65 @@ pub(super) fn retry_policy(cx: &mut Context<'_>, value: &pb::RetryPolicy) -> Opt
     }))
 }
 
-fn host_predicate(cx: &mut Context<'_>, value: &pb::retry_policy::RetryHostPredicate) -> Option<()> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HostPredicate {
+    PreviousHosts,
+    OmitCanaryHosts,
+}
+
+fn host_predicate(
+    cx: &mut Context<'_>,
+    value: &pb::retry_policy::RetryHostPredicate,
+) -> Option<HostPredicate> {
     use pb::retry_policy::retry_host_predicate::ConfigType;
-    let known = match &value.config_type {
-        Some(ConfigType::TypedConfig(any)) => holds::<PreviousHostsPredicate>(any),
-        None => value.name == "envoy.retry_host_predicates.previous_hosts",
-    };
-    if !known {
-        return cx.refuse("", format_args!("host predicate {:?} is not supported", value.name));
+    match &value.config_type {
+        Some(ConfigType::TypedConfig(any)) if holds::<PreviousHostsPredicate>(any) => {
+            Some(HostPredicate::PreviousHosts)
+        }
+        Some(ConfigType::TypedConfig(any)) if holds::<OmitCanaryHostsPredicate>(any) => {
+            Some(HostPredicate::OmitCanaryHosts)
+        }
+        None if value.name == "envoy.retry_host_predicates.previous_hosts" => {
+            Some(HostPredicate::PreviousHosts)
+        }
+        Some(_) | None => cx.refuse("", format_args!("host predicate {:?} is not supported", value.name)),
     }
-    Some(())
+}
+
+/// After how many attempts their priorities are left out.
+fn retry_priority(cx: &mut Context<'_>, value: &pb::retry_policy::RetryPriority) -> Option<u32> {
+    use pb::retry_policy::retry_priority::ConfigType;
+    let Some(ConfigType::TypedConfig(any)) = &value.config_type else {
+        return cx.refuse("typed_config", "is not set");
+    };
+    let config = unpack::<PreviousPrioritiesConfig>(cx, any)?;
+    match u32::try_from(config.update_frequency) {
+        Ok(frequency) if frequency > 0 => Some(frequency),
+        Ok(_) | Err(_) => cx.refuse("typed_config.update_frequency", "is not positive"),
+    }
+}
+
+fn rate_limited(
+    cx: &mut Context<'_>,
+    value: &pb::retry_policy::RateLimitedRetryBackOff,
+) -> Option<RateLimitedBackOff> {
+    use pb::retry_policy::ResetHeaderFormat;
+    if value.reset_headers.is_empty() {
+        return cx.refuse("reset_headers", "is empty");
+    }
+    let headers = cx.each("reset_headers", &value.reset_headers, |cx, header| {
+        if header.name.is_empty() {
+            return cx.refuse("name", "is empty");
+        }
+        let format = match ResetHeaderFormat::try_from(header.format) {
+            Ok(ResetHeaderFormat::Seconds) => ResetFormat::Seconds,
+            Ok(ResetHeaderFormat::UnixTimestamp) => ResetFormat::UnixTimestamp,
+            Err(_) => return cx.refuse("format", "is not known"),
+        };
+        Some(ResetHeader { name: cx.intern_lower(&header.name), format })
+    });
+    let interval_max = duration(cx, "max_interval", &value.max_interval);
+    Some(RateLimitedBackOff { headers, interval_max: interval_max.unwrap_or(RATE_LIMITED_INTERVAL_DEFAULT) })
 }
 
 /// Settings of filters on a virtual host, route or weighted cluster.

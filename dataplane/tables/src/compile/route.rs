@@ -107,6 +107,7 @@ fn virtual_host(cx: &mut Context<'_>, value: &pb::VirtualHost, body_max: u32) ->
         require_tls,
         headers,
         retry,
+        body_kept_max: body_kept_max(value.request_body_buffer_limit, value.per_request_buffer_limit_bytes),
         include_request_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         filters: filter_overrides(cx, &value.typed_per_filter_config),
@@ -141,11 +142,17 @@ fn route(cx: &mut Context<'_>, value: &pb::Route, body_max: u32) -> Option<Route
         name: cx.intern(&value.name),
         action: action(cx, value, body_max)?,
         matcher,
+        body_kept_max: body_kept_max(value.request_body_buffer_limit, value.per_request_buffer_limit_bytes),
         headers,
         decorator,
         filters: filter_overrides(cx, &value.typed_per_filter_config),
         metadata: metadata(cx, value.metadata.as_ref()),
     })
+}
+
+/// The newer field counts. Bodies of more than 4 GiB are not kept, whatever the limit says.
+fn body_kept_max(body_limit: Option<u64>, buffer_limit: Option<u32>) -> Option<u32> {
+    body_limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)).or(buffer_limit)
 }
 
 fn route_matcher(cx: &mut Context<'_>, value: &pb::RouteMatch) -> Option<RouteMatcher> {

@@ -257,6 +257,11 @@ pub mod envoy {
         }
         pub mod retry {
             pub mod host {
+                pub mod omit_canary_hosts {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.omit_canary_hosts.v3.rs");
+                    }
+                }
                 pub mod previous_hosts {
                     pub mod v3 {
                         include!("envoy.extensions.retry.host.previous_hosts.v3.rs");

@@ -19,9 +19,20 @@ pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
     ),
 ]);
 
-pub(super) static RETRY_HOST_PREDICATES: AnyTypes = AnyTypes(&[(
-    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
-    AnyRule::Message(&PREVIOUS_HOSTS),
+pub(super) static RETRY_HOST_PREDICATES: AnyTypes = AnyTypes(&[
+    (
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+        AnyRule::Message(&PREVIOUS_HOSTS),
+    ),
+    (
+        "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
+        AnyRule::Message(&OMIT_CANARY_HOSTS),
+    ),
+]);
+
+pub(super) static RETRY_PRIORITIES: AnyTypes = AnyTypes(&[(
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+    AnyRule::Message(&PREVIOUS_PRIORITIES),
 )]);
 
 pub(super) static ROUTE_CONFIGURATION: Message = Message {
@@ -71,14 +82,14 @@ pub(super) static VIRTUAL_HOST: Message = Message {
         row(15, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
         row(16, "retry_policy", Message(&RETRY_POLICY)),
         row(17, "hedge_policy", Refused("hedging is not supported")),
-        row(18, "per_request_buffer_limit_bytes", Ignored("buffers are bounded elsewhere")),
+        row(18, "per_request_buffer_limit_bytes", Supported),
         row(19, "include_attempt_count_in_response", Supported),
         row(20, "retry_policy_typed_config", Refused("retry-policy extensions are not supported")),
         row(21, "matcher", Refused("matcher trees are not supported")),
         row(22, "request_mirror_policies", Repeated(&MIRROR_POLICY)),
         row(23, "include_is_timeout_retry_header", Ignored("a header for the upstream's information")),
         row(24, "metadata", Ignored("kept in the raw resource")),
-        row(25, "request_body_buffer_limit", Ignored("buffers are bounded elsewhere")),
+        row(25, "request_body_buffer_limit", Supported),
         row(26, "route_specifiers", Refused(UNSUPPORTED)),
     ],
 };
@@ -99,11 +110,11 @@ pub(super) static ROUTE: Message = Message {
         row(13, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
         row(14, "name", Supported),
         row(15, "tracing", Ignored("tracing only observes; spans are not produced yet")),
-        row(16, "per_request_buffer_limit_bytes", Ignored("buffers are bounded elsewhere")),
+        row(16, "per_request_buffer_limit_bytes", Supported),
         row(17, "filter_action", Refused("matcher actions are not supported")),
         row(18, "non_forwarding_action", Refused("matcher actions are not supported")),
         row(19, "stat_prefix", Ignored("statistics are not kept per route")),
-        row(20, "request_body_buffer_limit", Ignored("buffers are bounded elsewhere")),
+        row(20, "request_body_buffer_limit", Supported),
         row(21, "route_specifiers", Refused(UNSUPPORTED)),
     ],
 };
@@ -404,18 +415,14 @@ pub(super) static RETRY_POLICY: Message = Message {
         row(1, "retry_on", Supported),
         row(2, "num_retries", Supported),
         row(3, "per_try_timeout", Supported),
-        row(
-            4,
-            "retry_priority",
-            Ignored("a preference among priorities that cannot reach other hosts than the policy allows"),
-        ),
+        row(4, "retry_priority", Message(&RETRY_PRIORITY)),
         row(5, "retry_host_predicate", Repeated(&RETRY_HOST_PREDICATE)),
         row(6, "host_selection_retry_max_attempts", Supported),
         row(7, "retriable_status_codes", Supported),
         row(8, "retry_back_off", Message(&RETRY_BACK_OFF)),
         row(9, "retriable_headers", Repeated(&HEADER_MATCHER)),
         row(10, "retriable_request_headers", Repeated(&HEADER_MATCHER)),
-        row(11, "rate_limited_retry_back_off", Refused("rate-limited back-off is not supported")),
+        row(11, "rate_limited_retry_back_off", Message(&RATE_LIMITED_BACK_OFF)),
         row(12, "retry_options_predicates", Refused("retry options are not supported")),
         row(13, "per_try_idle_timeout", Supported),
         row(14, "refresh_cluster_on_retry", Refused("not supported")),
@@ -430,6 +437,31 @@ pub(super) static RETRY_BACK_OFF: Message = Message {
 pub(super) static RETRY_HOST_PREDICATE: Message = Message {
     name: "envoy.config.route.v3.RetryPolicy.RetryHostPredicate",
     fields: &[row(1, "name", Supported), row(3, "typed_config", Any(&RETRY_HOST_PREDICATES))],
+};
+
+pub(super) static RETRY_PRIORITY: Message = Message {
+    name: "envoy.config.route.v3.RetryPolicy.RetryPriority",
+    fields: &[row(1, "name", Supported), row(3, "typed_config", Any(&RETRY_PRIORITIES))],
+};
+
+pub(super) static PREVIOUS_PRIORITIES: Message = Message {
+    name: "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+    fields: &[row(1, "update_frequency", Supported)],
+};
+
+pub(super) static RATE_LIMITED_BACK_OFF: Message = Message {
+    name: "envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff",
+    fields: &[row(1, "reset_headers", Repeated(&RESET_HEADER)), row(2, "max_interval", Supported)],
+};
+
+pub(super) static RESET_HEADER: Message = Message {
+    name: "envoy.config.route.v3.RetryPolicy.ResetHeader",
+    fields: &[row(1, "name", Supported), row(2, "format", Supported)],
+};
+
+pub(super) static OMIT_CANARY_HOSTS: Message = Message {
+    name: "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
+    fields: &[],
 };
 
 pub(super) static PREVIOUS_HOSTS: Message =
