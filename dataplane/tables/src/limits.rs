@@ -46,8 +46,11 @@ pub const MAGLEV_TABLE_MAX: u64 = 5_000_011;
 /// Longest CEL expression, in bytes. Those of Istio's documentation have less than 200.
 pub const CEL_BYTES_MAX: usize = 4096;
 
-/// Deepest nesting of a CEL expression, and the longest row of operators, members or signs in it: evaluation recurses.
-pub const CEL_DEPTH_MAX: u32 = 32;
+/// Most nodes (operators, members, calls, literals) of a CEL expression.
+pub const CEL_NODES_MAX: usize = 256;
+
+/// Deepest nesting of a CEL expression, and the longest row of operators of one kind in it: evaluation recurses.
+pub const CEL_DEPTH_MAX: u16 = 32;
 
 /// Metric overrides of one `istio.stats` filter. There are ten metrics, and one entry for all of them.
 pub const METRIC_OVERRIDES_MAX: usize = 64;

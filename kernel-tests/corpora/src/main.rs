@@ -16,18 +16,21 @@ use clap::Parser;
 
 use report::Report;
 
+mod cel_vectors;
 mod envoy_routes;
 mod http1_vectors;
 mod istio_simulation;
 mod istio_validation;
 mod path_normalization;
 mod report;
+mod textproto;
 
 /// Runs one corpus folder.
 type Runner = fn(&Path) -> Result<Report>;
 
 /// Every corpus that can be run, by name.
 const RUNNERS: &[(&str, Runner)] = &[
+    ("cel-vectors", cel_vectors::run),
     ("envoy-routes", envoy_routes::run),
     ("http1-vectors", http1_vectors::run),
     ("istio-simulation", istio_simulation::run),

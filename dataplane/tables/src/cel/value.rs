@@ -1,9 +1,16 @@
 //! Values.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::value::Val;
+
+use super::Failed;
+use super::span::Span;
 
 /// A value. Strings that are not UTF-8 do not occur: who answers for an attribute decides what becomes of them.
 #[derive(Clone, Debug)]
@@ -12,7 +19,7 @@ pub enum Value<'a> {
     Null,
     /// A boolean.
     Bool(bool),
-    /// An integer; unsigned ones are the same here.
+    /// An integer; unsigned ones are the same here, those past `i64::MAX` fail.
     Int(i64),
     /// A floating-point number.
     Double(f64),
@@ -32,32 +39,53 @@ impl<'a> Value<'a> {
         Value::String(Cow::Borrowed(text))
     }
 
-    /// The order of two values of comparable types.
-    pub(super) fn order(&self, other: &Value<'_>) -> Option<Ordering> {
-        match (self, other) {
-            (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-            (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
-            (Value::Int(a), Value::Double(b)) => (*a as f64).partial_cmp(b),
-            (Value::Double(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
-            (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),
-            (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-            (Value::Duration(a), Value::Duration(b)) => Some(a.cmp(b)),
-            _ => None,
+    /// The interpreter's form.
+    pub(super) fn into_cel(self) -> Box<dyn Val + 'a> {
+        match self {
+            Value::Null => Box::new(CelNull),
+            Value::Bool(value) => Box::new(CelBool::from(value)),
+            Value::Int(value) => Box::new(CelInt::from(value)),
+            Value::Double(value) => Box::new(CelDouble::from(value)),
+            Value::String(text) => Box::new(CelString::from(text)),
+            Value::Duration(length) => Box::new(Span(length)),
+            Value::List(items) => {
+                Box::new(CelList::from(items.into_iter().map(Value::into_cel).collect::<Vec<_>>()))
+            }
+            // Its members are not known, but how many there are.
+            Value::Map(count) => {
+                let members = (0..count as i64).map(|key| (CelMapKey::from(key), Value::Null.into_cel()));
+                Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
+            }
         }
     }
 
-    /// Whether two values are equal; `None` when their types can never be.
-    pub(super) fn equals(&self, other: &Value<'_>) -> Option<bool> {
-        match (self, other) {
-            (Value::Null, Value::Null) => Some(true),
-            (Value::Null, _) | (_, Value::Null) => Some(false),
-            (Value::List(a), Value::List(b)) => {
-                let pairs = a.iter().zip(b);
-                Some(a.len() == b.len() && pairs.into_iter().all(|(a, b)| a.equals(b) == Some(true)))
-            }
-            (Value::Double(a), Value::Double(b)) if a.is_nan() || b.is_nan() => Some(false),
-            (a, b) => a.order(b).map(|order| order == Ordering::Equal),
+    /// From the interpreter's form; what has no form here fails.
+    pub(super) fn from_cel(value: &dyn Val) -> Result<Value<'static>, Failed> {
+        if let Some(length) = value.downcast_ref::<Span>() {
+            return Ok(Value::Duration(length.0));
         }
+        let owned = cel::Value::try_from(value).map_err(|_| Failed::Type)?;
+        owned.try_into()
+    }
+}
+
+impl TryFrom<cel::Value> for Value<'static> {
+    type Error = Failed;
+
+    fn try_from(value: cel::Value) -> Result<Value<'static>, Failed> {
+        Ok(match value {
+            cel::Value::Null => Value::Null,
+            cel::Value::Bool(value) => Value::Bool(value),
+            cel::Value::Int(value) => Value::Int(value),
+            cel::Value::UInt(value) => Value::Int(i64::try_from(value).map_err(|_| Failed::Type)?),
+            cel::Value::Float(value) => Value::Double(value),
+            cel::Value::String(text) => Value::String(Cow::Owned(Arc::unwrap_or_clone(text))),
+            cel::Value::List(items) => {
+                Value::List(items.iter().cloned().map(Value::try_from).collect::<Result<_, _>>()?)
+            }
+            cel::Value::Map(map) => Value::Map(map.map.len()),
+            _ => return Err(Failed::Type),
+        })
     }
 }
 
