@@ -106,3 +106,6 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shortest pause between two sweeps, however short the intervals of clusters are.
 pub const UPKEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// Bytes of a TCP check's answer that are searched for what is expected.
+pub const CHECK_ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -3,6 +3,7 @@
 pub mod balance;
 mod cluster;
 mod connect;
+pub mod health;
 mod host;
 pub mod outlier;
 mod pool;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::balancing::LoadBalancing;
 use crate::endpoint::Endpoints;
+use crate::health_check::HealthCheck;
 use crate::http2::Http2Settings;
 use crate::ids::ClusterId;
 use crate::live::{InARow, Live};
@@ -44,6 +45,8 @@ pub struct Cluster {
     pub connection: ConnectionSettings,
     /// Bound of one upstream stream's life (`max_stream_duration`).
     pub stream_duration_max: Option<Duration>,
+    /// Active checks of endpoints.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// Ejection of failing endpoints.
     pub outlier_detection: Option<Arc<OutlierDetection>>,
     /// Metadata.

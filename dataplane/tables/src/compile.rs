@@ -22,6 +22,7 @@ mod fingerprint;
 mod hash_policy;
 mod hcm;
 mod headers;
+mod health_check;
 mod http2;
 mod istio;
 mod listener;

@@ -31,6 +31,7 @@ pub mod filter_chain;
 pub mod fraction;
 pub mod hcm;
 pub mod header_ops;
+pub mod health_check;
 pub mod http2;
 pub mod ids;
 pub mod istio;

@@ -20,6 +20,8 @@ use crate::ids::EndpointId;
 pub struct Live {
     shared: Arc<ClusterLive>,
     endpoints: Arc<Endpoints>,
+    /// Endpoints begin unhealthy, until they pass a check.
+    checked: bool,
     /// By slot; made when the cluster is first used, which most are never.
     hosts: OnceLock<Hosts>,
     limits: Arc<OnceLock<Box<Limits>>>,
@@ -44,7 +46,9 @@ impl Live {
     ) -> Live {
         // A shard that makes the previous set's hosts at this very moment makes them for itself; counts of a first call
         // may be lost then.
-        let hosts = previous.and_then(|(_, live)| live.hosts.get()).map(|known| hosts(endpoints, known));
+        let checked = cluster.health_check.is_some();
+        let hosts =
+            previous.and_then(|(_, live)| live.hosts.get()).map(|known| hosts(endpoints, known, checked));
         let limits = match previous {
             Some((old, live))
                 if old.breakers == cluster.breakers && old.breakers_high == cluster.breakers_high =>
@@ -58,6 +62,7 @@ impl Live {
         Live {
             shared: previous.map(|(_, live)| live.shared.clone()).unwrap_or_default(),
             endpoints: endpoints.clone(),
+            checked,
             hosts: hosts.map(OnceLock::from).unwrap_or_default(),
             limits,
         }
@@ -65,7 +70,7 @@ impl Live {
 
     /// An endpoint's, made if need be.
     pub fn host(&self, id: EndpointId) -> Option<&Arc<HostLive>> {
-        let hosts = self.hosts.get_or_init(|| hosts(&self.endpoints, &[]));
+        let hosts = self.hosts.get_or_init(|| hosts(&self.endpoints, &[], self.checked));
         hosts.get(id.slot as usize)?.as_ref().filter(|host| host.id == id)
     }
 
@@ -102,12 +107,12 @@ impl Live {
     }
 }
 
-fn hosts(endpoints: &Endpoints, known: &[Option<Arc<HostLive>>]) -> Hosts {
+fn hosts(endpoints: &Endpoints, known: &[Option<Arc<HostLive>>], checked: bool) -> Hosts {
     let mut hosts: Hosts = (0..endpoints.slots).map(|_| None).collect();
     for (_, _, endpoint) in endpoints.iter() {
         let slot = endpoint.id.slot as usize;
         let known = known.get(slot).and_then(Option::as_ref).filter(|host| host.id == endpoint.id);
-        hosts[slot] = Some(known.cloned().unwrap_or_else(|| Arc::new(HostLive::new(endpoint.id))));
+        hosts[slot] = Some(known.cloned().unwrap_or_else(|| Arc::new(HostLive::new(endpoint.id, checked))));
     }
     hosts
 }
@@ -227,8 +232,10 @@ pub struct ShardCells {
 }
 
 impl HostLive {
-    fn new(id: EndpointId) -> HostLive {
-        HostLive { id, flags: AtomicU32::new(0), used: OnceLock::new() }
+    fn new(id: EndpointId, checked: bool) -> HostLive {
+        let pending = HealthFlags::FAILED_ACTIVE_CHECK.with(HealthFlags::PENDING_ACTIVE_CHECK, true);
+        let flags = AtomicU32::new(if checked { pending.0 } else { 0 });
+        HostLive { id, flags, used: OnceLock::new() }
     }
 
     /// What judges found out.
@@ -419,7 +426,7 @@ mod tests {
     use super::*;
 
     fn host() -> HostLive {
-        HostLive::new(EndpointId { slot: 0, generation: 1 })
+        HostLive::new(EndpointId { slot: 0, generation: 1 }, false)
     }
 
     #[test]

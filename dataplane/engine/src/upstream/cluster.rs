@@ -42,6 +42,14 @@ impl Clusters {
         let _ = self.seat.reports.set(judge);
     }
 
+    /// Leaves a report for the judge.
+    pub(super) fn report(&self, report: Report) {
+        if let Some(reports) = self.seat.reports.get() {
+            // A full mailbox counts its refusals; the next check reports again.
+            let _ = reports.try_send(report);
+        }
+    }
+
     /// The state of a cluster; made on first use, and anew when the slot has another owner.
     pub fn state(&self, id: ClusterId, stats: impl FnOnce() -> ClusterStats) -> Rc<ClusterState> {
         let mut slots = self.slots.borrow_mut();
@@ -321,6 +329,7 @@ impl ClusterState {
                     });
                     let host = self.host(HostKey::Endpoint(endpoint.id));
                     host.follow(live.cloned(), watch.clone());
+                    host.note_check(flags.any(HealthFlags::FAILED_ACTIVE_CHECK));
                     hosts.push(host);
                     places.push((priority, locality, position));
                 }

@@ -36,6 +36,7 @@ pub struct Host {
     pub connections: Cell<u32>,
     /// When it was first seen here, or became healthy again: slow start counts from then.
     pub(super) healthy_since: Cell<Instant>,
+    failed_check: Cell<bool>,
     /// Idle connections, the latest used last.
     pub(super) idle: RefCell<Vec<Connection>>,
     /// Tells waiting requests that a connection became idle or closed.
@@ -56,7 +57,7 @@ pub struct Seat {
     pub reports: std::cell::OnceCell<MailboxSender<Report>>,
 }
 
-/// An endpoint failed as often in a row as its cluster allows.
+/// News of an endpoint for the judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The cluster.
@@ -64,7 +65,16 @@ pub struct Report {
     /// The endpoint.
     pub endpoint: EndpointId,
     /// What it did.
-    pub rule: InARow,
+    pub fact: Fact,
+}
+
+/// What an endpoint did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// It failed as often in a row as its cluster allows.
+    FailedInARow(InARow),
+    /// It passed an active check.
+    PassedCheck,
 }
 
 /// What a host's results are held against.
@@ -111,6 +121,7 @@ impl Host {
             in_flight: Cell::new(0),
             connections: Cell::new(0),
             healthy_since: Cell::new(now()),
+            failed_check: Cell::new(false),
             idle: RefCell::default(),
             freed: Notify::new(),
             seat,
@@ -123,6 +134,13 @@ impl Host {
     pub(super) fn follow(&self, live: Option<Arc<HostLive>>, watch: Option<Rc<Watch>>) {
         *self.live.borrow_mut() = live;
         *self.watch.borrow_mut() = watch;
+    }
+
+    /// Notes what active checks say: slow start begins anew when an endpoint passes them again.
+    pub(super) fn note_check(&self, failed: bool) {
+        if self.failed_check.replace(failed) && !failed {
+            self.healthy_since.set(now());
+        }
     }
 
     /// Adds to one of its counts.
@@ -214,7 +232,8 @@ impl Host {
             && let (HostKey::Endpoint(endpoint), Some(reports)) = (self.key, self.seat.reports.get())
         {
             // A full mailbox counts its refusals, and the next row of failures reports again.
-            let _ = reports.try_send(Report { cluster: watch.cluster, endpoint, rule });
+            let _ =
+                reports.try_send(Report { cluster: watch.cluster, endpoint, fact: Fact::FailedInARow(rule) });
         }
     }
 

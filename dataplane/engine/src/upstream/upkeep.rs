@@ -1,4 +1,4 @@
-//! What one shard does for all: judges endpoints that fail, and lets them back.
+//! What one shard does for all: judges endpoints that fail, lets them back, and checks those that are to be checked.
 //!
 //! Every shard counts results in cells of its own ([`ringsail_tables::live`]). The judge reads them all, alone writes
 //! the health flags, and counts up the cluster's health version, which every shard compares at its next pick.
@@ -9,15 +9,19 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use ringsail_runtime::mailbox::Mailbox;
+use ringsail_runtime::task::{self, JoinHandle};
 use ringsail_runtime::time::{now, sleep};
 use ringsail_runtime::{Either, race};
+use ringsail_tables::address::Address;
 use ringsail_tables::cluster::{ClusterRef, OutlierDetection};
 use ringsail_tables::endpoint::Endpoints;
+use ringsail_tables::health_check::HealthCheck;
 use ringsail_tables::ids::{ClusterId, EndpointId};
 use ringsail_tables::live::{HealthFlags, HostCount, InARow, Origin};
 use ringsail_telemetry::{ClusterCounter, ClusterGauge};
 
-use super::host::Report;
+use super::health::{self, Checked, Finding};
+use super::host::{Fact, Report};
 use super::outlier::{Cause, Detector, Event, Results};
 use crate::limits::{UPKEEP_INTERVAL, UPKEEP_INTERVAL_MIN};
 use crate::shard::Shard;
@@ -39,6 +43,14 @@ pub async fn upkeep(shard: Rc<Shard>, mut reports: Mailbox<Report>) {
 #[derive(Default)]
 struct Judge {
     courts: HashMap<ClusterId, Court>,
+    checkers: HashMap<ClusterId, Checkers>,
+}
+
+/// The tasks that check the endpoints of a cluster.
+struct Checkers {
+    check: Arc<HealthCheck>,
+    endpoints: Weak<Endpoints>,
+    tasks: HashMap<EndpointId, JoinHandle<()>>,
 }
 
 /// A cluster being judged.
@@ -55,17 +67,26 @@ impl Judge {
         let Some(cluster) = tables.cluster(report.cluster) else { return };
         let Some(detection) = &cluster.cluster.outlier_detection else { return };
         let Some(host) = cluster.live.host(report.endpoint) else { return };
-        let allowed = detection.in_a_row(report.rule);
-        if allowed == 0 || host.run(report.rule) < allowed {
-            // Another shard reported the same row.
-            return;
-        }
         let court = self.courts.entry(cluster.id).or_insert_with(|| Court::new(detection));
         court.follow(&cluster);
-        let mut random = || fastrand::u64(..);
-        let (id, rule) = (report.endpoint, report.rule);
-        let events = court.detector.failed_in_a_row(id, rule, detection, now(), &mut random);
-        host.forget_run(rule);
+        let events = match report.fact {
+            Fact::FailedInARow(rule) => {
+                let allowed = detection.in_a_row(rule);
+                if allowed == 0 || host.run(rule) < allowed {
+                    // Another shard reported the same row.
+                    return;
+                }
+                let mut random = || fastrand::u64(..);
+                let events =
+                    court.detector.failed_in_a_row(report.endpoint, rule, detection, now(), &mut random);
+                host.forget_run(rule);
+                events
+            }
+            Fact::PassedCheck if detection.uneject_after_check => {
+                court.detector.passed_check(report.endpoint, now()).into_iter().collect()
+            }
+            Fact::PassedCheck => return,
+        };
         court.act(shard, &cluster, &events);
     }
 
@@ -82,7 +103,23 @@ impl Judge {
             }
             true
         });
+        self.checkers.retain(|id, checkers| {
+            let check = tables.cluster(*id).and_then(|cluster| cluster.cluster.health_check.as_ref());
+            let stays = check.is_some_and(|check| Arc::ptr_eq(check, &checkers.check));
+            if !stays {
+                checkers.tasks.values().for_each(JoinHandle::abort);
+            }
+            stays
+        });
         for cluster in tables.clusters() {
+            if let Some(check) = &cluster.cluster.health_check {
+                let checkers = self.checkers.entry(cluster.id).or_insert_with(|| Checkers {
+                    check: check.clone(),
+                    endpoints: Weak::new(),
+                    tasks: HashMap::new(),
+                });
+                checkers.follow(shard, &cluster);
+            }
             let Some(detection) = &cluster.cluster.outlier_detection else { continue };
             let court = self.courts.entry(cluster.id).or_insert_with(|| Court::new(detection));
             if court.due <= now {
@@ -92,6 +129,92 @@ impl Judge {
             next = next.min(court.due);
         }
         next.max(now + UPKEEP_INTERVAL_MIN)
+    }
+}
+
+impl Checkers {
+    /// Starts and stops tasks so that exactly the endpoints of `cluster` are checked.
+    fn follow(&mut self, shard: &Rc<Shard>, cluster: &ClusterRef<'_>) {
+        if std::ptr::eq(self.endpoints.as_ptr(), Arc::as_ptr(cluster.endpoints)) {
+            return;
+        }
+        self.endpoints = Arc::downgrade(cluster.endpoints);
+        let mut old = std::mem::take(&mut self.tasks);
+        for (_, _, endpoint) in cluster.endpoints.iter() {
+            let task = old.remove(&endpoint.id).unwrap_or_else(|| {
+                let address = match &endpoint.address {
+                    Address::Socket(address) => (*address).into(),
+                    Address::Pipe(path) => ringsail_runtime::net::Address::Unix(path.as_str().into()),
+                };
+                let name = endpoint.hostname.as_ref().unwrap_or(&cluster.cluster.name).to_string();
+                let subject = Subject { cluster: cluster.id, endpoint: endpoint.id, address, name };
+                task::spawn(subject.keep_checking(shard.clone(), self.check.clone()))
+            });
+            self.tasks.insert(endpoint.id, task);
+        }
+        old.values().for_each(JoinHandle::abort);
+    }
+}
+
+/// An endpoint being checked.
+struct Subject {
+    cluster: ClusterId,
+    endpoint: EndpointId,
+    address: ringsail_runtime::net::Address,
+    name: String,
+}
+
+impl Subject {
+    async fn keep_checking(self, shard: Rc<Shard>, check: Arc<HealthCheck>) {
+        let mut checked = Checked::default();
+        if !check.initial_jitter.is_zero() {
+            sleep(check.initial_jitter.mul_f64(fastrand::f64())).await;
+        }
+        loop {
+            let finding = health::probe(&check, &self.address, &self.name).await;
+            let changed = checked.take(finding, &check);
+            let Some(traffic) = self.publish(&shard, finding, &checked) else { return };
+            sleep(checked.pause(&check, changed, traffic, fastrand::u64(..))).await;
+        }
+    }
+
+    /// Makes a finding known, and tells whether the cluster is used; `None` when the endpoint is gone.
+    fn publish(&self, shard: &Rc<Shard>, finding: Finding, checked: &Checked) -> Option<bool> {
+        let tables = shard.tables.current();
+        let cluster = tables.cluster(self.cluster)?;
+        let host = cluster.live.host(self.endpoint)?;
+        let stats = &shard.cluster(&cluster).stats;
+        stats.add(ClusterCounter::HealthCheckAttempt, 1);
+        match finding {
+            Finding::Passed => stats.add(ClusterCounter::HealthCheckSuccess, 1),
+            Finding::Failed | Finding::Retriable => stats.add(ClusterCounter::HealthCheckFailure, 1),
+            Finding::NoAnswer | Finding::TimedOut => {
+                stats.add(ClusterCounter::HealthCheckFailure, 1);
+                stats.add(ClusterCounter::HealthCheckNetworkFailure, 1);
+            }
+        }
+        let healthy = checked.is_healthy();
+        let mut changed = host.set_flag(HealthFlags::PENDING_ACTIVE_CHECK, false);
+        changed |= host.set_flag(HealthFlags::FAILED_ACTIVE_CHECK, !healthy);
+        host.set_flag(HealthFlags::ACTIVE_CHECK_TIMEOUT, !healthy && finding == Finding::TimedOut);
+        if changed {
+            cluster.live.health_changed();
+        }
+        let well = |id| {
+            let unwell = HealthFlags::FAILED_ACTIVE_CHECK;
+            cluster.live.host(id).is_some_and(|host| !host.flags().any(unwell))
+        };
+        let healthy_count = cluster.endpoints.iter().filter(|(_, _, endpoint)| well(endpoint.id)).count();
+        stats.set(ClusterGauge::HealthCheckHealthy, healthy_count as u64);
+        if healthy && host.flags().any(HealthFlags::FAILED_OUTLIER_CHECK) {
+            shard.clusters.report(Report {
+                cluster: self.cluster,
+                endpoint: self.endpoint,
+                fact: Fact::PassedCheck,
+            });
+        }
+        let of = |id| cluster.live.host(id).map_or(0, |host| host.sum(HostCount::CxTotal));
+        Some(cluster.endpoints.iter().any(|(_, _, endpoint)| of(endpoint.id) > 0))
     }
 }
 

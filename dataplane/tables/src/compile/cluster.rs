@@ -11,6 +11,7 @@ use super::balancing::balancing;
 use super::context::Context;
 use super::endpoint::{Assignment, assignment};
 use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
+use super::health_check::health_check;
 use super::http2::http2_settings;
 use super::listener::{BUFFER_BYTES_DEFAULT, plaintext};
 use super::metadata::metadata;
@@ -52,6 +53,7 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
             &options.common.max_stream_duration,
             None,
         ),
+        health_check: health_check(cx, &value.health_checks)?.map(Arc::new),
         outlier_detection: match &value.outlier_detection {
             Some(value) => Some(Arc::new(cx.at("outlier_detection", |cx| outlier_detection(cx, value))?)),
             None => None,

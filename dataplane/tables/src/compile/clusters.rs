@@ -373,6 +373,8 @@ impl State {
 
 /// Whether connections made for one version of a cluster serve the other.
 fn same_connections(a: &Cluster, b: &Cluster) -> bool {
+    // Whether endpoints are checked decides how they begin.
     a.connection == b.connection
+        && a.health_check.is_some() == b.health_check.is_some()
         && std::mem::discriminant(&a.discovery) == std::mem::discriminant(&b.discovery)
 }

@@ -11,6 +11,7 @@
 mod balancing;
 mod cluster;
 mod common;
+mod health_check;
 mod http;
 mod istio;
 mod listener;

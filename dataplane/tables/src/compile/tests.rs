@@ -592,3 +592,53 @@ fn balancing_that_cannot_be_honoured_is_refused() {
         assert!(text.starts_with(&format!("{field}: ")), "{text}");
     }
 }
+
+#[test]
+fn health_checks_are_compiled_or_refused() {
+    let check = |more: Value| {
+        let mut check = json!({"timeout": "1s", "interval": "2s", "unhealthy_threshold": 2,
+            "healthy_threshold": 3, "http_health_check": {"path": "/ok"}});
+        check.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"health_checks": [check]})
+    };
+    let mut compiler = Compiler::new();
+    let statuses = json!([{"start": "200", "end": "300"}]);
+    let http = json!({"http_health_check": {"path": "/ok", "expected_statuses": statuses}});
+    let tables = accept(&mut compiler, [cluster("a", check(http)), endpoints("a", &[80])]);
+    let found = tables.cluster_named("a").unwrap();
+    let compiled = found.cluster.health_check.clone().unwrap();
+    assert_eq!((compiled.unhealthy_threshold, compiled.healthy_threshold), (2, 3));
+    assert_eq!(compiled.unhealthy_interval, compiled.interval);
+    // Endpoints begin unhealthy.
+    let host = found.live.host(endpoint_ids(&tables, "a")[0].1).unwrap();
+    assert!(host.flags().is_unhealthy());
+    let bad = |more: Value| {
+        let mut check = check(json!({}));
+        let only = check["health_checks"][0].as_object_mut().unwrap();
+        only.remove("http_health_check");
+        only.extend(more.as_object().unwrap().clone());
+        check
+    };
+    let cases = [
+        (json!({}), "health_checks[0]"),
+        (json!({"timeout": "0s", "tcp_health_check": {}}), "health_checks[0].timeout"),
+        (json!({"grpc_health_check": {}}), "health_checks[0].grpc_health_check"),
+        (json!({"http_health_check": {"path": ""}}), "health_checks[0].http_health_check.path"),
+        (json!({"http_health_check": {"path": "/a b"}}), "health_checks[0].http_health_check.path"),
+        (
+            json!({"http_health_check": {"path": "/", "codec_client_type": "HTTP2"}}),
+            "health_checks[0].http_health_check.codec_client_type",
+        ),
+        (
+            json!({"http_health_check": {"path": "/", "expected_statuses": [{"start": "200", "end": "200"}]}}),
+            "health_checks[0].http_health_check.expected_statuses[0]",
+        ),
+        (json!({"tcp_health_check": {"send": {"text": "0g"}}}), "health_checks[0].tcp_health_check.send"),
+    ];
+    for (more, field) in cases {
+        let text = refuse(&mut Compiler::new(), cluster("a", bad(more)));
+        assert!(text.starts_with(&format!("{field}: ")), "{text}");
+    }
+    let two = json!({"health_checks": [check(json!({}))["health_checks"][0], check(json!({}))["health_checks"][0]]});
+    assert!(refuse(&mut Compiler::new(), cluster("a", two)).starts_with("health_checks: "));
+}

@@ -3,6 +3,7 @@
 use super::Rule::*;
 use super::balancing::{LB_POLICY, NO_LOCAL_CLUSTER, RUNTIME_DOUBLE};
 use super::common::{ADDRESS, LOCALITY, METADATA, PERCENT, SOCKET_ADDRESS, TRANSPORT_SOCKET};
+use super::health_check::HEALTH_CHECK;
 use super::http::{HTTP_PROTOCOL_OPTIONS, HTTP1_OPTIONS, HTTP2_OPTIONS};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -25,7 +26,7 @@ pub(super) static CLUSTER: Message = Message {
         row(4, "connect_timeout", Supported),
         row(5, "per_connection_buffer_limit_bytes", Supported),
         row(6, "lb_policy", Supported),
-        row(8, "health_checks", Refused("active health checks are not supported")),
+        row(8, "health_checks", Repeated(&HEALTH_CHECK)),
         row(9, "max_requests_per_connection", Supported),
         row(10, "circuit_breakers", Message(&CIRCUIT_BREAKERS)),
         row(13, "http_protocol_options", Message(&HTTP1_OPTIONS)),
@@ -123,7 +124,7 @@ pub(super) static COMMON_LB: Message = Message {
         row(
             5,
             "ignore_new_hosts_until_first_hc",
-            Ignored("no active health checks are accepted that it could wait for"),
+            Ignored("an endpoint that is to be checked gets no requests before its first check"),
         ),
         row(6, "close_connections_on_host_set_change", Refused("not supported")),
         row(7, "consistent_hashing_lb_config", Message(&CONSISTENT_HASHING)),
@@ -373,7 +374,7 @@ pub(super) static ENDPOINT: Message = Message {
     name: "envoy.config.endpoint.v3.Endpoint",
     fields: &[
         row(1, "address", Message(&ADDRESS)),
-        row(2, "health_check_config", Ignored("no active health checks are accepted that it could set up")),
+        row(2, "health_check_config", Refused("endpoints are checked as their cluster says")),
         row(3, "hostname", Supported),
         row(
             4,
