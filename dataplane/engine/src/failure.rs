@@ -54,6 +54,10 @@ pub enum Failure {
     ConnectionTermination,
     /// The upstream's head was not HTTP, or it ended inside the head.
     UpstreamProtocol,
+    /// The upstream has reset the stream before its answer.
+    RemoteReset,
+    /// The upstream has refused the stream, untouched.
+    RemoteRefused,
     /// A circuit breaker has no room.
     Overflow,
     /// The route's timeout.
@@ -133,6 +137,8 @@ pub enum RetryClass {
     Reset,
     /// The timeout of one try.
     PerTryTimeout,
+    /// `refused-stream`; it is a reset as well.
+    RefusedStream,
 }
 
 /// What a failure looks like from outside.
@@ -229,6 +235,15 @@ impl Failure {
                 Row::new(502, "protocol error", Some(Flag::UpstreamProtocolError), "protocol_error")
                     .counted(Count::UpstreamCxProtocolError)
             }
+            Self::RemoteReset => {
+                Row::new(503, "remote reset", Some(Flag::UpstreamRemoteReset), "remote_reset")
+            }
+            Self::RemoteRefused => Row::new(
+                503,
+                "remote refused stream reset",
+                Some(Flag::UpstreamRemoteReset),
+                "remote_refused_stream_reset",
+            ),
             Self::Overflow => Row::new(503, "overflow", Some(Flag::UpstreamOverflow), "overflow")
                 .counted(Count::UpstreamRqPendingOverflow),
             Self::RouteTimeout => Row::new(
@@ -338,6 +353,8 @@ impl Failure {
                 | Self::ConnectTimeout
                 | Self::ConnectionTermination
                 | Self::UpstreamProtocol
+                | Self::RemoteReset
+                | Self::RemoteRefused
                 | Self::Overflow
         )
     }
@@ -346,7 +363,8 @@ impl Failure {
     pub const fn retry_class(self) -> RetryClass {
         match self {
             Self::ConnectFailure(_) | Self::ConnectTimeout => RetryClass::ConnectFailure,
-            Self::ConnectionTermination | Self::UpstreamProtocol => RetryClass::Reset,
+            Self::ConnectionTermination | Self::UpstreamProtocol | Self::RemoteReset => RetryClass::Reset,
+            Self::RemoteRefused => RetryClass::RefusedStream,
             Self::PerTryTimeout | Self::PerTryIdleTimeout => RetryClass::PerTryTimeout,
             _ => RetryClass::No,
         }
@@ -378,6 +396,10 @@ impl Failure {
                 "upstream_reset_before_response_started{connection_termination}".into()
             }
             Self::UpstreamProtocol => "upstream_reset_before_response_started{protocol_error}".into(),
+            Self::RemoteReset => "upstream_reset_before_response_started{remote_reset}".into(),
+            Self::RemoteRefused => {
+                "upstream_reset_before_response_started{remote_refused_stream_reset}".into()
+            }
             Self::Overflow => "upstream_reset_before_response_started{overflow}".into(),
             _ => self.row().details.into(),
         }

@@ -155,7 +155,7 @@ async fn send_tunnel(
 pub async fn response_head(
     upstream: &Stream,
     inflow: &mut Inflow,
-    mut decoder: ResponseDecoder,
+    decoder: &mut ResponseDecoder,
     head: &mut ResponseHead,
     mut interim: Option<&mut Outgoing<'_>>,
     progress: &Progress,
@@ -233,6 +233,8 @@ pub async fn response_body(
             Err(Lost::Ended) => incoming.finish().map_err(|_| ended_early)?,
             Err(Lost::Broken) => return Err(ended_early),
             Err(Lost::Reset(_)) => return Err(Failure::ResponseReset),
+            Err(Lost::Closed) => return Err(Failure::ResponseTermination),
+            Err(Lost::Malformed) => return Err(Failure::ResponseProtocol),
         }
     }
 }

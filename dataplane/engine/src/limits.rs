@@ -71,6 +71,9 @@ pub const LOCAL_REPLY_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// asks for by default: one on its way, one ready.
 pub const HTTP2_STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
 
+/// Head of an HTTP/2 answer, in bytes as HTTP/2 counts them. Source: Envoy bounds response heads at 80 KiB.
+pub const HTTP2_ANSWER_HEAD_BYTES_MAX: u32 = 80 * 1024;
+
 /// HTTP/2 streams a client may reset before we have even looked at them; more end the connection.
 /// Source: half of [`PREMATURE_RESETS_STREAMS`], as for resets that come a little later.
 pub const HTTP2_PENDING_RESETS_MAX: usize = PREMATURE_RESETS_STREAMS as usize / 2;

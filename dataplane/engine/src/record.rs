@@ -133,12 +133,8 @@ pub fn exchange(exchange: &Exchange<'_>) {
         }
         let mut record = line(facts.connection, facts.chain, trail, length);
         record.kind = RecordKind::Http;
-        record.protocol = Some(match exchange.request.version() {
-            Version::Http10 => Protocol::Http10,
-            Version::Http11 => Protocol::Http11,
-            Version::Http2 => Protocol::Http2,
-        });
-        record.upstream_protocol = trail.upstream_local.map(|_| Protocol::Http11);
+        record.protocol = Some(protocol(exchange.request.version()));
+        record.upstream_protocol = trail.upstream_version.map(protocol);
         record.downstream_remote = facts.origin.client.map(Into::into).or(record.downstream_remote.take());
         record.bytes_received = facts.progress.bytes_received.get();
         record.bytes_sent = facts.progress.bytes_sent.get();
@@ -240,6 +236,14 @@ fn line(connection: &Connection, chain: &ChainVersion, trail: &Trail, length: Du
         record.set(text, value.as_bytes());
     }
     record
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::Http10 => Protocol::Http10,
+        Version::Http11 => Protocol::Http11,
+        Version::Http2 => Protocol::Http2,
+    }
 }
 
 fn request_header<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {

@@ -90,6 +90,9 @@ impl Conditions {
                 self.on.any_of(no_answer.with(RetryOn::CONNECT_FAILURE).with(untouched))
             }
             RetryClass::Reset => self.on.any_of(no_answer.with(untouched)),
+            RetryClass::RefusedStream => {
+                self.on.any_of(no_answer.with(RetryOn::REFUSED_STREAM).with(untouched))
+            }
             RetryClass::PerTryTimeout => self.on.any_of(no_answer),
         }
     }

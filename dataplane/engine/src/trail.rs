@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ringsail_http::Version;
 use ringsail_runtime::net::Address;
 use ringsail_tables::cluster::Cluster;
 use ringsail_tables::route::RouteMatch;
@@ -32,6 +33,8 @@ pub struct Trail {
     pub upstream_host: Option<Address>,
     /// Our end of the upstream connection.
     pub upstream_local: Option<SocketAddr>,
+    /// What the upstream connection speaks.
+    pub upstream_version: Option<Version>,
     /// Why the upstream connection failed.
     pub transport_failure: Cow<'static, str>,
     /// How often the request was sent upstream, or tried to.
@@ -52,6 +55,7 @@ impl Default for Trail {
             cluster_stat_name: String::new(),
             upstream_host: None,
             upstream_local: None,
+            upstream_version: None,
             transport_failure: Cow::Borrowed(""),
             attempts: 0,
             seen: Seen::default(),
@@ -71,6 +75,7 @@ impl Trail {
         self.cluster_stat_name.clear();
         self.upstream_host = None;
         self.upstream_local = None;
+        self.upstream_version = None;
         self.transport_failure = Cow::Borrowed("");
         self.attempts = 0;
         self.seen = Seen::default();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Source: `envoy.config.core.v3.Http2ProtocolOptions`.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Http2Settings {
     /// Bytes of HPACK table the peer may use. Default 4096.
     pub header_table_bytes: u32,

@@ -162,6 +162,12 @@ scope! {
         HealthCheckNetworkFailure = "health_check.network_failure",
         /// Endpoints that said in an answer that they are not well.
         HealthCheckPassiveFailure = "health_check.passive_failure",
+        /// RST_STREAM frames received.
+        Http2RxReset = "http2.rx_reset",
+        /// RST_STREAM frames sent.
+        Http2TxReset = "http2.tx_reset",
+        /// GOAWAY frames sent.
+        Http2GoawaySent = "http2.goaway_sent",
     }
     gauges ClusterGauge {
         /// Connections open.

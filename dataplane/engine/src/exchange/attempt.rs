@@ -4,9 +4,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ringsail_http::{BodyLength, Framing, Method, ResponseDecoder, ResponseTo, encode_request};
-use ringsail_runtime::net::ConnectOptions;
+use ringsail_http::{BodyLength, Framing, Method, ResponseDecoder, ResponseTo, Version, encode_request};
 use ringsail_runtime::time::{now, sleep};
+use ringsail_tables::cluster::{ConnectionSettings, UpstreamProtocol};
 use ringsail_tables::policy::RetryPolicy;
 use ringsail_tables::route::Action;
 use ringsail_telemetry::{ClusterCounter, ClusterGauge, ClusterHistogram, ResponseFlag};
@@ -19,12 +19,11 @@ use crate::breaker::{LeasedPermit, Limit};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::forward::{self, together};
+use crate::http2::upstream as http2;
 use crate::inflow::Inflow;
-use crate::message::{Incoming, Outgoing};
+use crate::message::{Answer, Outgoing};
 use crate::retry;
-use crate::upstream::{
-    self, Acquired, Choice, ClusterState, Connection, HostKey, Lease, Outcome, Reuse, Wish,
-};
+use crate::upstream::{self, Choice, ClusterState, Connection, HostKey, Lease, Outcome, Reuse, Wish};
 
 /// What an attempt came to.
 enum Attempt {
@@ -75,8 +74,17 @@ struct Course {
     state: Rc<ClusterState>,
     choice: Choice,
     lease: Lease,
-    options: ConnectOptions,
-    reuse: Reuse,
+    reach: http2::Settings,
+    /// The upstream speaks HTTP/2.
+    speaks_http2: bool,
+}
+
+/// What carries a request.
+enum Link {
+    /// A connection of its own.
+    H1(Connection),
+    /// A stream of a shared one.
+    H2(http2::Lane),
 }
 
 /// Sends the request until it is answered, or no further attempt is allowed.
@@ -114,18 +122,26 @@ async fn attempt(
 ) -> Result<Attempt, Failure> {
     let facts = x.facts;
     let progress = facts.progress;
-    let Course { state, choice, lease, options, reuse } = set_course(x, plan, history)?;
+    let Course { state, choice, lease, reach, speaks_http2 } = set_course(x, plan, history)?;
     x.deadlines.begin_try();
     progress.begin_try();
 
     // Connect, while the client is watched.
     let acquired = {
         let client = pin!(source.body.client_gone());
-        let acquire = upstream::acquire(&state, &choice, lease, &options, history.fresh);
+        let acquire = async {
+            if speaks_http2 {
+                let lane = http2::acquire(&state, &choice, lease, &reach).await?;
+                let reused = lane.reused;
+                return Ok((Link::H2(lane), reused));
+            }
+            let acquired = upstream::acquire(&state, &choice, lease, &reach.options, history.fresh).await?;
+            Ok((Link::H1(acquired.connection), acquired.reused))
+        };
         together(client, &mut x.deadlines, progress, acquire).await
     };
     history.current = Some((choice.host.key, choice.priority()));
-    let Acquired { mut connection, reused } = acquired.inspect_err(|failure| {
+    let (mut link, reused) = acquired.inspect_err(|failure| {
         Outcome::of(*failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
         failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
         if let Failure::ConnectFailure(error) = failure {
@@ -133,27 +149,38 @@ async fn attempt(
         }
     })?;
     choice.host.tell(Outcome::Connected);
-    x.trail.upstream_local = connection.local_address;
+    (x.trail.upstream_local, x.trail.upstream_version) = match &link {
+        Link::H1(connection) => (connection.local_address, Some(Version::Http11)),
+        Link::H2(lane) => (lane.local_address(), Some(Version::Http2)),
+    };
     let Some(_request) = InFlight::begin(&state, &choice, lease.requests_max) else {
         state.stats.add(ClusterCounter::UpstreamRqPendingOverflow, 1);
-        connection.give_back(reuse);
+        if let Link::H1(connection) = link {
+            connection.give_back(reach.reuse);
+        }
         return Err(Failure::Overflow);
     };
     // Compat: an attempt that finds no connection is not counted.
     state.stats.add(ClusterCounter::UpstreamRqTotal, 1);
-    connection.begin_request();
-    if facts.switch == Switch::ConnectHere {
+    if let Link::H1(connection) = &mut link {
+        connection.begin_request();
+    }
+    if facts.switch == Switch::ConnectHere
+        && let Link::H1(connection) = link
+    {
         return answer::tunnel_from_here(x, source, connection).await.map(Attempt::Answered);
     }
 
     // Send, receive, answer.
-    let way = Way { state: &state, choice: &choice, lease, connection: &connection, reused };
+    let way = Way { state: &state, choice: &choice, lease, link: &link, reused };
     match converse(x, source, plan, history, way).await? {
         Conversation::Stale => Ok(Attempt::Stale),
         Conversation::Unwanted => Ok(Attempt::Unwanted),
         Conversation::Answered { ending, reusable } => {
-            if reusable {
-                connection.give_back(reuse);
+            if let Link::H1(connection) = link
+                && reusable
+            {
+                connection.give_back(reach.reuse);
             }
             Ok(Attempt::Answered(ending))
         }
@@ -166,7 +193,7 @@ struct Way<'a> {
     state: &'a ClusterState,
     choice: &'a Choice,
     lease: Lease,
-    connection: &'a Connection,
+    link: &'a Link,
     reused: bool,
 }
 
@@ -194,17 +221,27 @@ async fn converse(
 ) -> Result<Conversation, Failure> {
     let facts = x.facts;
     let (progress, state) = (facts.progress, way.state);
-    let upstream = &way.connection.stream;
     let method = x.request.method();
     x.request.set_framing(request_framing(method, source.body.length()));
-    source.upstream_out.clear();
-    encode_request(x.request, &mut source.upstream_out);
-    let decoder = ResponseDecoder::new(ResponseTo { method, upgrade: facts.switch == Switch::Upgrade });
     let mut arrived = Inflow::default();
-    let outgoing = Outgoing::h1(upstream, &mut source.upstream_out, &progress.request_written);
+    let (outgoing, mut answer) = match way.link {
+        Link::H1(connection) => {
+            source.upstream_out.clear();
+            encode_request(x.request, &mut source.upstream_out);
+            let to = ResponseTo { method, upgrade: facts.switch == Switch::Upgrade };
+            let (stream, decoder) = (&connection.stream, ResponseDecoder::new(to));
+            let outgoing = Outgoing::h1(stream, &mut source.upstream_out, &progress.request_written);
+            (outgoing, Answer::H1 { stream, inflow: &mut arrived, decoder })
+        }
+        Link::H2(lane) => {
+            let ends = source.body.is_complete() && source.body.kept().is_empty();
+            let (send, answer) = lane.request(x.request, ends, &progress.request_written)?;
+            (Outgoing::H2(send), Answer::H2(answer, None))
+        }
+    };
     let mut client = pin!(forward::request(&mut source.body, outgoing, progress));
     let interim = facts.manager.proxy_100_continue.then_some(&mut x.outgoing);
-    let head = forward::response_head(upstream, &mut arrived, decoder, x.response, interim, progress);
+    let head = answer.head(x.response, interim, progress);
     if let Err(failure) = together(client.as_mut(), &mut x.deadlines, progress, head).await {
         let untouched = !progress.request_written.get();
         let repeatable = !progress.body_lost.get() && (untouched || method.is_some_and(is_idempotent));
@@ -246,18 +283,18 @@ async fn converse(
 
     // Answer the client. Without another attempt the tables are not needed beyond the head.
     let keep_upstream = x.response.framing().persistent;
-    let answer = answer::prepare(x, plan, way.choice)?;
+    let prepared = answer::prepare(x, plan, way.choice)?;
     x.tables = None;
-    if answer.refused {
+    if prepared.refused {
         x.outgoing.finish(None).await.map_err(|_| Failure::ClientGone)?;
         progress.response_started.set(true);
         return Ok(Conversation::Answered { ending: Ending::DelayedClose, reusable: false });
     }
-    let mut incoming = Incoming::h1(upstream, &mut arrived, answer.inward);
-    let body = forward::response_body(&mut incoming, answer.inward, &mut x.outgoing, progress);
+    let mut incoming = answer.body(prepared.inward).ok_or(Failure::UpstreamProtocol)?;
+    let body = forward::response_body(&mut incoming, prepared.inward, &mut x.outgoing, progress);
     let clean = together(client, &mut x.deadlines, progress, body).await?;
     let reusable = clean && keep_upstream && progress.request_sent.get().is_some();
-    Ok(Conversation::Answered { ending: facts.ending(answer.persistent), reusable })
+    Ok(Conversation::Answered { ending: facts.ending(prepared.persistent), reusable })
 }
 
 /// Picks the host and puts what depends on it into the request's head.
@@ -304,14 +341,27 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
     let endpoint = choice.endpoint(cluster.endpoints);
     x.trail.seen.upstream = endpoint.and_then(|endpoint| x.facts.shard.telemetry.endpoint(endpoint));
     x.trail.upstream_local = None;
+    x.trail.upstream_version = None;
     let connection = &cluster.cluster.connection;
     Ok(Course {
         lease: x.facts.shard.lease(&cluster, &state, plan.high_priority),
-        options: upstream::options(connection),
-        reuse: Reuse::of(connection),
+        reach: http2::Settings {
+            options: upstream::options(connection),
+            http2: connection.http2,
+            reuse: Reuse::of(connection),
+        },
+        speaks_http2: speaks_http2(connection, x.facts.version) && x.facts.switch != Switch::ConnectHere,
         choice,
         state,
     })
+}
+
+fn speaks_http2(settings: &ConnectionSettings, downstream: Version) -> bool {
+    match settings.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::FromDownstream => downstream == Version::Http2,
+    }
 }
 
 /// Whether the policy and the breaker allow another attempt after `failure`.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringsail_tables::cluster::{ClusterRef, Discovery};
+use ringsail_tables::cluster::{ClusterRef, Discovery, UpstreamProtocol};
 use ringsail_tables::hcm::HttpFilter;
 use ringsail_tables::ids::{ClusterId, RouteId};
 use ringsail_tables::policy::RetryPolicy;
@@ -73,7 +73,8 @@ impl Plan {
                 &no_policy
             }
         };
-        let kept = retries.any() && retries.may_follow_response(policy, grpc, false);
+        let refusable = cluster.cluster.connection.protocol != UpstreamProtocol::Http1;
+        let kept = retries.any() && retries.may_follow_response(policy, grpc, refusable);
         let listener = exchange.facts.chain.listener();
         let body_kept_max =
             if kept { found.body_kept_max().unwrap_or(listener.buffer_bytes_max) as usize } else { 0 };

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use ringsail_http::{RequestHead, ResponseHead, TargetForm};
+use ringsail_http::{RequestHead, ResponseHead, TargetForm, Version};
 use ringsail_tables::metadata::Metadata;
 use ringsail_tables::template::{Property, Values};
 use ringsail_telemetry::access_log;
@@ -77,7 +77,7 @@ impl Values for Context<'_> {
                     self.request.map_or("HTTP/1.1", |head| head.version().as_str()).as_bytes(),
                 );
             }
-            Property::UpstreamProtocol => write(out, trail.upstream_local.map(|_| "HTTP/1.1")),
+            Property::UpstreamProtocol => write(out, trail.upstream_version.map(Version::as_str)),
             Property::Hostname => write(out, Some(&facts.shard.identity.hostname)),
             Property::DownstreamRemoteAddress => write(out, client),
             Property::DownstreamRemoteAddressWithoutPort => write(out, client.map(|at| at.ip())),

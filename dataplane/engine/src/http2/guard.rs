@@ -34,6 +34,8 @@ pub struct Guard {
     resets_received: Cell<u64>,
     resets_sent: Cell<u64>,
     go_aways_sent: Cell<u64>,
+    settings_received: Cell<bool>,
+    go_away_received: Cell<bool>,
     in_header_block: Cell<bool>,
     blocked: Cell<bool>,
     flood: Cell<Option<Flood>>,
@@ -77,6 +79,8 @@ impl Guard {
             resets_received: Cell::new(0),
             resets_sent: Cell::new(0),
             go_aways_sent: Cell::new(0),
+            settings_received: Cell::new(false),
+            go_away_received: Cell::new(false),
             in_header_block: Cell::new(false),
             blocked: Cell::new(false),
             flood: Cell::new(None),
@@ -120,6 +124,16 @@ impl Guard {
     /// A head has begun and its end has not come: nothing else can come before.
     pub fn in_header_block(&self) -> bool {
         self.in_header_block.get()
+    }
+
+    /// The peer has sent its settings.
+    pub fn settings_received(&self) -> bool {
+        self.settings_received.get()
+    }
+
+    /// The peer wants no more streams.
+    pub fn go_away_received(&self) -> bool {
+        self.go_away_received.get()
     }
 
     /// What ended the connection.
@@ -167,7 +181,14 @@ impl Guard {
                 self.resets_received.set(self.resets_received.get() + 1);
                 self.needs_an_answer()
             }
-            PING | SETTINGS if frame.flags & ACK == 0 => self.needs_an_answer(),
+            PING | SETTINGS if frame.flags & ACK == 0 => {
+                self.settings_received.set(self.settings_received.get() || frame.kind == SETTINGS);
+                self.needs_an_answer()
+            }
+            GOAWAY => {
+                self.go_away_received.set(true);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -5,8 +5,8 @@
 
 use ::h2::ext::Protocol;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Method as H2Method, StatusCode, request};
-use ringsail_http::{BodyLength, Fields, Framing, RequestHead, ResponseHead, TargetForm};
+use http::{Method as H2Method, StatusCode, request, response};
+use ringsail_http::{BodyLength, Fields, Framing, Method, RequestHead, ResponseHead, TargetForm};
 use ringsail_tables::hcm::{HttpConnectionManager, UnderscoreHeaders};
 
 /// A request's head breaks a bound or a rule of ours; its stream is reset.
@@ -113,6 +113,68 @@ pub(super) fn write_response(head: &ResponseHead) -> http::Response<()> {
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     write_fields(head.fields(), answer.headers_mut());
     answer
+}
+
+/// Writes a request's head. `None` when its target cannot be said in HTTP/2.
+pub(super) fn write_request(head: &RequestHead) -> Option<http::Request<()>> {
+    let mut request = http::Request::new(());
+    let mut target = http::uri::Parts::default();
+    let authority = head.authority().unwrap_or_default();
+    if !authority.is_empty() {
+        target.authority = Some(authority.try_into().ok()?);
+    }
+    let connect = head.target_form() == TargetForm::Authority;
+    if !connect {
+        let scheme = crate::view::scheme(head);
+        target.scheme = Some(scheme.try_into().ok()?);
+        target.path_and_query = Some(head.path().try_into().ok()?);
+        if target.authority.is_none() {
+            // `http` knows no URI with a scheme and without an authority.
+            target.authority = Some(http::uri::Authority::from_static("localhost"));
+        }
+    }
+    *request.uri_mut() = http::Uri::from_parts(target).ok()?;
+    *request.method_mut() = match head.upgrade() {
+        Some(protocol) => {
+            let protocol = std::str::from_utf8(protocol).ok()?;
+            request.extensions_mut().insert(Protocol::from(protocol));
+            H2Method::CONNECT
+        }
+        None => H2Method::from_bytes(head.method_name()).ok()?,
+    };
+    write_fields(head.fields(), request.headers_mut());
+    request.headers_mut().remove(http::header::HOST);
+    Some(request)
+}
+
+/// Reads an answer's head. `ends` says that no body follows, `upgrade` which protocol was asked for.
+pub(super) fn read_response(
+    parts: &response::Parts,
+    ends: bool,
+    method: Option<Method>,
+    upgrade: Option<&[u8]>,
+    head: &mut ResponseHead,
+) {
+    let status = parts.status.as_u16();
+    let switched = upgrade.filter(|_| status == 200);
+    head.receive(if switched.is_some() { 101 } else { status });
+    if let Some(protocol) = switched {
+        head.fields_mut().receive(b"upgrade", protocol);
+        head.fields_mut().receive(b"connection", b"upgrade");
+    }
+    for (name, value) in &parts.headers {
+        head.fields_mut().receive(name.as_str().as_bytes(), value.as_bytes());
+    }
+    head.fields_mut().seal();
+    let body = match (content_length(&parts.headers), ends) {
+        _ if switched.is_some() => BodyLength::Tunnel,
+        _ if method == Some(Method::Connect) && (200..300).contains(&status) => BodyLength::Tunnel,
+        _ if method == Some(Method::Head) || matches!(status, 204 | 304) => BodyLength::None,
+        (Some(length), _) => BodyLength::Length(length),
+        (None, true) => BodyLength::Length(0),
+        (None, false) => BodyLength::Chunked,
+    };
+    head.set_framing(Framing { body, persistent: true });
 }
 
 /// Reads trailers.

@@ -26,6 +26,8 @@ pub(super) struct Io {
 pub(super) enum Socket {
     /// A client's, which its exchanges know too.
     Downstream(Rc<Connection>),
+    /// An upstream's.
+    Upstream(Stream),
 }
 
 impl Io {
@@ -38,6 +40,7 @@ impl Io {
     fn stream(&self) -> &Stream {
         match &self.socket {
             Socket::Downstream(connection) => &connection.stream,
+            Socket::Upstream(stream) => stream,
         }
     }
 }

@@ -106,8 +106,9 @@ impl std::fmt::Debug for Receive {
 
 fn lost(error: &::h2::Error) -> Lost {
     match error.reason() {
-        Some(reason) if error.is_reset() => Lost::Reset(reason.into()),
-        _ => Lost::Broken,
+        Some(reason) if error.is_reset() && error.is_remote() => Lost::Reset(reason.into()),
+        Some(_) => Lost::Malformed,
+        None => Lost::Closed,
     }
 }
 
@@ -129,6 +130,11 @@ impl Half {
     /// Of a request to be answered.
     pub(super) fn answer(respond: server::SendResponse<Bytes>) -> Rc<Half> {
         Rc::new(Half { state: RefCell::new(State::Unanswered(respond)) })
+    }
+
+    /// Of a request that was begun.
+    pub(super) fn request(stream: SendStream<Bytes>) -> Rc<Half> {
+        Rc::new(Half { state: RefCell::new(State::Streaming(stream)) })
     }
 
     /// Ready when the peer has reset the stream (true), or its connection is gone.
@@ -170,6 +176,12 @@ pub struct Send<'a> {
 impl<'a> Send<'a> {
     pub(super) fn new(half: Rc<Half>, written: &'a Cell<bool>) -> Send<'a> {
         Send { half, waiting: Vec::new(), ended: false, written }
+    }
+
+    /// The head is on its way already, perhaps with the end of the message.
+    pub(super) fn head_is_sent(&mut self, ends: bool) {
+        self.ended = ends;
+        self.written.set(true);
     }
 
     /// Sends an answer's head.

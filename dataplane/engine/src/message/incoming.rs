@@ -43,6 +43,10 @@ pub enum Lost {
     Ended,
     /// The connection is broken.
     Broken,
+    /// The connection of a stream has ended under it.
+    Closed,
+    /// The peer breaks the protocol.
+    Malformed,
     /// The peer has reset the stream, with this code.
     Reset(u32),
 }

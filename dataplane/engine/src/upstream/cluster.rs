@@ -371,6 +371,7 @@ impl ClusterState {
         };
         for host in &gone {
             host.idle.take();
+            host.http2.close();
         }
         self.hosts.borrow_mut().retain(|_, host| {
             !gone.iter().any(|other| Rc::ptr_eq(other, host))

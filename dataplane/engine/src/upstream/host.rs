@@ -15,6 +15,7 @@ use ringsail_tables::live::{HealthFlags, HostCount, HostLive, InARow, ShardCells
 
 use super::pool::Connection;
 use crate::failure::Failure;
+use crate::http2;
 
 /// What names a host within its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub struct Host {
     pub(super) idle: RefCell<Vec<Connection>>,
     /// Tells waiting requests that a connection became idle or closed.
     pub(super) freed: Notify,
+    /// Connections that requests share.
+    pub(crate) http2: http2::upstream::Pool,
     seat: Rc<Seat>,
     live: RefCell<Option<Arc<HostLive>>>,
     watch: RefCell<Option<Rc<Watch>>>,
@@ -105,7 +108,9 @@ impl Outcome {
             Failure::ConnectFailure(_)
             | Failure::ConnectTimeout
             | Failure::ConnectionTermination
-            | Failure::UpstreamProtocol => Some(Outcome::Lost),
+            | Failure::UpstreamProtocol
+            | Failure::RemoteReset
+            | Failure::RemoteRefused => Some(Outcome::Lost),
             Failure::RouteTimeout | Failure::PerTryTimeout | Failure::PerTryIdleTimeout => {
                 Some(Outcome::TimedOut)
             }
@@ -124,6 +129,7 @@ impl Host {
             failed_check: Cell::new(false),
             idle: RefCell::default(),
             freed: Notify::new(),
+            http2: http2::upstream::Pool::default(),
             seat,
             live: RefCell::default(),
             watch: RefCell::default(),

@@ -17,8 +17,9 @@ use ringsail_telemetry::{ClusterCounter, ClusterGauge};
 use super::cluster::{Choice, ClusterState};
 use super::connect;
 use super::host::Host;
-use crate::breaker::{Lease, LeasedPermit};
+use crate::breaker::{Lease, LeasedPermit, Limit};
 use crate::failure::Failure;
+use crate::http2::Guard;
 
 /// A connection to a host, counted from before it is made until it is closed.
 pub struct Connection {
@@ -34,7 +35,7 @@ pub struct Connection {
 }
 
 /// The place of a connection in the counts of its host and cluster.
-struct Slot {
+pub(crate) struct Slot {
     // Weak: the host's pool holds idle connections, and they must not hold the pool.
     cluster: Weak<ClusterState>,
     host: Weak<Host>,
@@ -42,13 +43,28 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(cluster: &Rc<ClusterState>, host: &Rc<Host>, permit: LeasedPermit) -> Slot {
+    pub(crate) fn new(cluster: &Rc<ClusterState>, host: &Rc<Host>, permit: LeasedPermit) -> Slot {
         host.set_connections(host.connections.get() + 1);
         host.count(HostCount::CxTotal, 1);
         cluster.stats.add(ClusterCounter::UpstreamCxTotal, 1);
         let slot = Slot { cluster: Rc::downgrade(cluster), host: Rc::downgrade(host), _permit: permit };
         cluster.stats.set(ClusterGauge::UpstreamCxActive, cluster.connections.count().into());
         slot
+    }
+
+    /// Counts what an HTTP/2 connection has seen, at its end.
+    pub(crate) fn count_http2(&self, guard: &Guard, protocol_error: bool) {
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        let (received, sent, go_aways) = guard.resets_and_go_aways();
+        for (counter, count) in [
+            (ClusterCounter::Http2RxReset, received),
+            (ClusterCounter::Http2TxReset, sent),
+            (ClusterCounter::Http2GoawaySent, go_aways),
+            (ClusterCounter::UpstreamCxCloseNotify, guard.go_away_received().into()),
+            (ClusterCounter::UpstreamCxProtocolError, protocol_error.into()),
+        ] {
+            cluster.stats.add(counter, count);
+        }
     }
 }
 
@@ -106,11 +122,7 @@ pub async fn acquire(
     if !fresh && let Some(connection) = choice.host.take_idle() {
         return Ok(Acquired { connection, reused: true });
     }
-    let Some(_pending) = cluster.pending.take(lease.pending_max) else {
-        return Err(Failure::Overflow);
-    };
-    cluster.stats.add(ClusterCounter::UpstreamRqPendingTotal, 1);
-    let _gauge = PendingGauge::new(cluster);
+    let _pending = Pending::begin(cluster, lease.pending_max).ok_or(Failure::Overflow)?;
     loop {
         let permit = cluster.connections.take(lease.connections_max).or_else(|| {
             cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
@@ -192,27 +204,36 @@ impl Host {
         let (kept, stale): (Vec<_>, Vec<_>) = self.idle.take().into_iter().partition(fresh);
         *self.idle.borrow_mut() = kept;
         drop(stale);
+        self.http2.close_stale(idle_timeout, duration_max);
     }
 
     /// Closes all idle connections.
     pub fn close_idle(&self) {
         drop(self.idle.take());
+        self.http2.close_idle();
     }
 }
 
-/// Shows how many requests wait.
-struct PendingGauge<'a>(&'a ClusterState);
+/// A request that waits for a connection.
+pub(crate) struct Pending<'a> {
+    cluster: &'a ClusterState,
+    _permit: LeasedPermit,
+}
 
-impl<'a> PendingGauge<'a> {
-    fn new(cluster: &'a ClusterState) -> Self {
+impl<'a> Pending<'a> {
+    /// `None` when as many wait as may.
+    pub(crate) fn begin(cluster: &'a ClusterState, pending_max: Limit) -> Option<Pending<'a>> {
+        let permit = cluster.pending.take(pending_max)?;
+        cluster.stats.add(ClusterCounter::UpstreamRqPendingTotal, 1);
         cluster.stats.set(ClusterGauge::UpstreamRqPendingActive, cluster.pending.count().into());
-        PendingGauge(cluster)
+        Some(Pending { cluster, _permit: permit })
     }
 }
 
-impl Drop for PendingGauge<'_> {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        let left = self.0.pending.count().saturating_sub(1);
-        self.0.stats.set(ClusterGauge::UpstreamRqPendingActive, left.into());
+        // The permit is given back after this.
+        let left = self.cluster.pending.count().saturating_sub(1);
+        self.cluster.stats.set(ClusterGauge::UpstreamRqPendingActive, left.into());
     }
 }

@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -202,4 +205,156 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes.extend(stream.to_be_bytes());
     bytes.extend(payload);
     bytes
+}
+
+/// A server whose answers depend on the path; see [`answer`].
+pub struct Server {
+    pub address: SocketAddr,
+    pub connections: Arc<AtomicUsize>,
+    /// What became of streams that ended early, and of requests.
+    pub notes: Receiver<String>,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        Server::with(h2::server::Builder::new())
+    }
+
+    pub fn with(builder: h2::server::Builder) -> Server {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (sender, notes) = channel();
+        let counted = connections.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let tasks = tokio::task::LocalSet::new();
+            tasks.block_on(&runtime, async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let handshake = builder.handshake::<_, Bytes>(stream);
+                    let sender = sender.clone();
+                    tokio::task::spawn_local(async move {
+                        let Ok(mut connection) = handshake.await else { return };
+                        let mut served = 0;
+                        while let Some(Ok((request, respond))) = connection.accept().await {
+                            served += 1;
+                            if request.uri().path() == "/goodbye" {
+                                connection.graceful_shutdown();
+                            }
+                            if request.uri().path() == "/drop" {
+                                return;
+                            }
+                            tokio::task::spawn_local(answer(request, respond, served, sender.clone()));
+                        }
+                    });
+                }
+            });
+        });
+        Server { address, connections, notes }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn note(&self) -> String {
+        self.notes.recv_timeout(PATIENCE).expect("a note in time")
+    }
+}
+
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+    served: usize,
+    notes: Sender<String>,
+) {
+    let path = request.uri().path().to_owned();
+    let (parts, mut body) = request.into_parts();
+    let ok = || Response::builder().status(200);
+    match path.as_str() {
+        "/refuse" => respond.send_reset(h2::Reason::REFUSED_STREAM),
+        "/reset" => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        "/protocol-error" => respond.send_reset(h2::Reason::PROTOCOL_ERROR),
+        "/reset-after-head" => {
+            let mut stream = respond.send_response(ok().body(()).unwrap(), false).unwrap();
+            stream.send_data(Bytes::from_static(b"part"), false).unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+        "/hang" => {
+            notes.send("hanging".into()).unwrap();
+            let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+            notes.send(format!("{:?}", reset.map(|reason| reason.description().to_owned()))).unwrap();
+        }
+        // Reads nothing until the client is gone.
+        "/stall" => {
+            notes.send("stalling".into()).unwrap();
+            let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+            drop(body);
+        }
+        // As much as the other side takes.
+        "/endless" => {
+            let mut stream = respond.send_response(ok().body(()).unwrap(), false).unwrap();
+            let mut sent = 0_usize;
+            loop {
+                stream.reserve_capacity(16_384);
+                let room = async {
+                    loop {
+                        match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+                            Some(Ok(room)) if room > 0 => return Some(room),
+                            Some(Ok(_)) => {}
+                            Some(Err(_)) | None => return None,
+                        }
+                    }
+                };
+                match tokio::time::timeout(Duration::from_millis(500), room).await {
+                    Ok(Some(room)) => {
+                        sent += room;
+                        stream.send_data(Bytes::from(vec![b'x'; room]), false).unwrap();
+                    }
+                    Ok(None) => return,
+                    Err(_) => {
+                        notes.send(format!("{sent}")).unwrap();
+                        return;
+                    }
+                }
+            }
+        }
+        "/tunnel" => {
+            let protocol = parts.extensions.get::<h2::ext::Protocol>().map(|p| p.as_str().to_owned());
+            notes.send(format!("{} {protocol:?}", parts.method)).unwrap();
+            let mut stream = respond.send_response(ok().body(()).unwrap(), false).unwrap();
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len()).unwrap();
+                stream.send_data(data, false).unwrap();
+            }
+            let _ = stream.send_data(Bytes::new(), true);
+        }
+        // The request's head in the answer's, and its body as it comes; its trailers after `seen-`.
+        _ => {
+            let mut head = ok()
+                .header("served", served)
+                .header("seen-method", parts.method.as_str())
+                .header("seen-target", parts.uri.to_string());
+            for (name, value) in &parts.headers {
+                head = head.header(format!("seen-{name}"), value);
+            }
+            let mut stream = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            while let Some(data) = body.data().await {
+                let Ok(data) = data else { return };
+                body.flow_control().release_capacity(data.len()).unwrap();
+                stream.send_data(data, false).unwrap();
+            }
+            let mut trailers = HeaderMap::new();
+            for (name, value) in &body.trailers().await.ok().flatten().unwrap_or_default() {
+                let name = format!("seen-{name}");
+                trailers.insert(http::HeaderName::try_from(name).unwrap(), value.clone());
+            }
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            let _ = stream.send_trailers(trailers);
+        }
+    }
 }

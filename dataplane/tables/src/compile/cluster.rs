@@ -246,7 +246,7 @@ fn connection(
     Some(ConnectionSettings {
         connect_timeout,
         protocol: options.protocol.unwrap_or(UpstreamProtocol::Http1),
-        http2: options.http2.clone(),
+        http2: options.http2,
         idle_timeout: timeout(
             cx,
             "common_http_protocol_options.idle_timeout",

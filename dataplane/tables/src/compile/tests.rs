@@ -6,6 +6,7 @@ use ringsail_xds::json::Schema;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::UpstreamProtocol;
 use crate::diagnostic::Severity;
 use crate::ids::{ClusterId, EndpointId};
 
@@ -373,10 +374,46 @@ fn connections_go_to_the_listener_of_their_original_destination() {
 }
 
 #[test]
-fn http2_upstreams_are_accepted_with_a_warning() {
-    let (_, found) = Compiler::new().apply([cluster("a", json!({"http2_protocol_options": {}}))]);
-    assert_eq!(found.len(), 1);
-    assert_eq!((found[0].severity, found[0].field.as_str()), (Severity::Warning, "http2_protocol_options"));
+fn http2_settings_are_read_from_the_old_field_and_the_new_and_kept_within_bounds() {
+    let settings = |change: serde_json::Value| {
+        let mut compiler = Compiler::new();
+        let (tables, found) = compiler.apply([cluster("a", change), endpoints("a", &[80])]);
+        let refused = found.iter().map(|d| (d.severity, d.field.clone())).collect::<Vec<_>>();
+        let settings = tables.cluster_named("a").map(|found| {
+            let connection = &found.cluster.connection;
+            (
+                connection.protocol,
+                connection.http2.concurrent_streams_max,
+                connection.http2.stream_window_bytes,
+            )
+        });
+        (settings, refused)
+    };
+    let by_extension = |http2: serde_json::Value| {
+        json!({"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": http2}}}})
+    };
+    let read = (Some((UpstreamProtocol::Http2, 7, 65_535)), vec![]);
+    let given = json!({"max_concurrent_streams": 7, "initial_stream_window_size": 65_535});
+    assert_eq!(settings(json!({"http2_protocol_options": given})), read);
+    assert_eq!(settings(by_extension(given)), read);
+    let default = (Some((UpstreamProtocol::Http2, 1024, 1024 * 1024)), vec![]);
+    assert_eq!(settings(by_extension(json!({}))), default);
+    for (field, value) in [
+        ("initial_stream_window_size", json!(65_534)),
+        ("max_concurrent_streams", json!(0)),
+        ("connection_keepalive.timeout", json!(null)),
+    ] {
+        let (name, _) = field.split_once('.').unwrap_or((field, ""));
+        let value = if name == field { value } else { json!({"interval": "1s"}) };
+        let (_, found) = settings(by_extension(json!({ name: value })));
+        let path = format!(
+            "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"]\
+             .explicit_http_config.http2_protocol_options.{field}"
+        );
+        assert_eq!(found, [(Severity::Refused, path)], "{field}");
+    }
 }
 
 #[test]
