@@ -27,6 +27,7 @@ use ringsail_telemetry::HttpCounter;
 use super::guard::Guard;
 use super::heads;
 use super::io::{Io, Socket};
+use super::keepalive::Keepalive;
 use super::stream::{Half, Receive, Send};
 use crate::connection::{Connection, Entered};
 use crate::exchange::{self, Client, exchange};
@@ -102,10 +103,10 @@ impl Streams {
 
 /// Serves a connection to its end; `first_bytes` begin with the preface.
 pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: Inflow) {
-    let (settings, limits, guard) = match connection.enter(&shard).manager() {
+    let (settings, (limits, keepalive), guard) = match connection.enter(&shard).manager() {
         Some(manager) => (
             settings(manager),
-            Limits::of(manager),
+            (Limits::of(manager), manager.http2.keepalive),
             Rc::new(Guard::new(&manager.http2, PREFACE.len() as u32, 0)),
         ),
         None => return,
@@ -120,7 +121,11 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: In
         connection.count(HttpCounter::DownstreamCxProtocolError);
         return;
     };
+    let mut served = served;
+    let keepalive = Keepalive::new(keepalive, served.ping_pong());
     let mut session = Session {
+        keepalive,
+        news_at: now(),
         shard: shard.clone(),
         limits,
         connection: connection.clone(),
@@ -182,6 +187,8 @@ fn settings(manager: &HttpConnectionManager) -> server::Builder {
 }
 
 struct Session {
+    keepalive: Option<Keepalive>,
+    news_at: Instant,
     shard: Rc<Shard>,
     limits: Limits,
     connection: Rc<Connection>,
@@ -221,6 +228,13 @@ impl Session {
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Broken(error)),
                     Poll::Ready(None) => return Poll::Ready(Event::Closed),
                     Poll::Pending => {}
+                }
+                if let Some(keepalive) = &mut self.keepalive {
+                    keepalive.stream_begins_after(now() - self.news_at);
+                    self.news_at = now();
+                    if keepalive.poll_dead(cx).is_ready() {
+                        return Poll::Ready(Event::Dead);
+                    }
                 }
                 if changed.as_mut().poll(cx).is_ready() {
                     changed.set(streams.changed.notified());
@@ -262,7 +276,7 @@ impl Session {
                     }
                     return;
                 }
-                Event::Closed => return,
+                Event::Closed | Event::Dead => return,
             }
         }
     }
@@ -360,6 +374,8 @@ enum Event {
     Late(Why),
     Broken(::h2::Error),
     Closed,
+    /// It answers no ping.
+    Dead,
 }
 
 /// Serves one stream.
