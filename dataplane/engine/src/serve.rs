@@ -38,7 +38,7 @@ pub async fn connection(shard: Rc<Shard>, accepted_by: Rc<ServingListener>, stre
     if is_http {
         h1::serve(shard, connection, inflow).await;
     } else {
-        Box::pin(relay::relay(shard, connection, inflow, early)).await;
+        Box::pin(relay::relay(shard, connection, inflow, early.map(|early| *early))).await;
     }
 }
 
@@ -48,7 +48,8 @@ struct Established {
     /// Bytes that were looked at.
     inflow: Inflow,
     /// The upstream that was asked whether it speaks first.
-    early: Option<Early>,
+    /// Boxed: few have one, and all would carry the room for it.
+    early: Option<Box<Early>>,
 }
 
 /// Finds out what a connection is and who serves it. `None` when nobody does: it is closed then.
@@ -114,7 +115,7 @@ async fn establish(
         requests: Cell::new(0),
         limits: Default::default(),
     };
-    Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner() })
+    Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner().map(Box::new) })
 }
 
 fn inet(address: std::io::Result<Address>) -> Option<SocketAddr> {
