@@ -198,6 +198,14 @@ scope! {
         RqOpen = "circuit_breakers.default.rq_open",
         /// 1 when the limit of concurrent retries is reached.
         RqRetryOpen = "circuit_breakers.default.rq_retry_open",
+        /// Connections left, where `track_remaining` is set.
+        RemainingCx = "circuit_breakers.default.remaining_cx",
+        /// Waiting requests left.
+        RemainingPending = "circuit_breakers.default.remaining_pending",
+        /// Requests left.
+        RemainingRq = "circuit_breakers.default.remaining_rq",
+        /// Retries left.
+        RemainingRetries = "circuit_breakers.default.remaining_retries",
         /// 1 when the limit of connection pools is reached.
         CxPoolOpen = "circuit_breakers.default.cx_pool_open",
     }

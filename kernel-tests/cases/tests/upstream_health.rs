@@ -42,6 +42,9 @@ fn a_limit_is_reached_exactly_however_requests_fall_on_shards() {
                 counter(&peer, "cluster.app.upstream_rq_active") == limit
                     && counter(&peer, "cluster.app.upstream_rq_pending_overflow") == 8
             });
+            assert_eq!(counter(&peer, "cluster.app.circuit_breakers.default.rq_open"), 1, "{engine}");
+            assert_eq!(counter(&peer, "cluster.app.circuit_breakers.default.cx_open"), 0, "{engine}");
+            assert_eq!(counter(&peer, "cluster.app.circuit_breakers.default.remaining_pending"), 1024);
             drop(release);
             let mut statuses: Vec<u16> = clients.into_iter().map(|client| client.join().unwrap()).collect();
             statuses.sort_unstable();

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use http::StatusCode;
 use ringsail_tables::cluster::ClusterRef;
 use ringsail_tables::endpoint::Health;
-use ringsail_tables::live::HealthFlags;
-use ringsail_telemetry::render::{self, Membership, Selection};
+use ringsail_tables::live::{HealthFlags, Resource};
+use ringsail_telemetry::render::{self, Breaker, Membership, Selection};
 use serde_json::{Map, Value, json};
 
 use super::{Admin, Page, Query, clusters, config_dump, listeners, server_info};
@@ -263,9 +263,28 @@ fn stats(admin: &Admin, query: &Query) -> Page {
     }
 }
 
+/// What is left of a cluster's limits, for its circuit-breaker gauges.
+fn breakers(one: &ClusterRef<'_>) -> [Breaker; 4] {
+    let limits = one.live.limits().get();
+    [Resource::Connections, Resource::Pending, Resource::Requests, Resource::Retries].map(|resource| {
+        let Some(pool) = limits.and_then(|limits| limits.pool(resource, false)) else {
+            return Breaker::default();
+        };
+        let left = pool.left();
+        let shown = one.cluster.breakers.track_remaining;
+        Breaker { open: left == 0, remaining: if shown { left.into() } else { 0 } }
+    })
+}
+
 /// Endpoints of a cluster, for its membership gauges.
 fn membership<'t>(one: &ClusterRef<'t>) -> Membership<'t> {
-    let mut membership = Membership { cluster: one.cluster.stat_name(), total: 0, healthy: 0, degraded: 0 };
+    let mut membership = Membership {
+        cluster: one.cluster.stat_name(),
+        total: 0,
+        healthy: 0,
+        degraded: 0,
+        limits: breakers(one),
+    };
     for (_, _, endpoint) in one.endpoints.iter() {
         let flags = one.live.used_host(endpoint.id).map(|live| live.flags()).unwrap_or_default();
         membership.total += 1;

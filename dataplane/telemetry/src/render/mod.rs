@@ -44,6 +44,17 @@ pub struct Membership<'a> {
     pub healthy: u64,
     /// Degraded ones.
     pub degraded: u64,
+    /// Limits of priority DEFAULT, for clusters in use: connections, waiting requests, requests, retries.
+    pub limits: [Breaker; 4],
+}
+
+/// What is left of a limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Breaker {
+    /// Nothing.
+    pub open: bool,
+    /// So much; 0 where it is not to be shown.
+    pub remaining: u64,
 }
 
 impl Membership<'_> {
@@ -53,6 +64,16 @@ impl Membership<'_> {
             (ClusterGauge::MembershipHealthy, self.healthy),
             (ClusterGauge::MembershipDegraded, self.degraded),
         ]
+    }
+
+    fn breaker_gauges(&self) -> impl Iterator<Item = (ClusterGauge, u64)> {
+        use ClusterGauge as G;
+        let open = [G::CxOpen, G::RqPendingOpen, G::RqOpen, G::RqRetryOpen];
+        let remaining = [G::RemainingCx, G::RemainingPending, G::RemainingRq, G::RemainingRetries];
+        let gauges = open.into_iter().zip(remaining).zip(self.limits);
+        gauges.flat_map(|((open, remaining), breaker)| {
+            [(open, breaker.open.into()), (remaining, breaker.remaining)]
+        })
     }
 }
 
@@ -69,7 +90,8 @@ fn take(registry: &Registry, selection: &Selection<'_>) -> (Snapshot, Vec<Sparse
         match clusters.binary_search_by(|(name, _)| (**name).cmp(membership.cluster)) {
             Ok(at) => {
                 if let Some((_, totals)) = clusters.get_mut(at) {
-                    membership.gauges().iter().for_each(|(gauge, value)| totals.set_gauge(*gauge, *value));
+                    let gauges = membership.gauges().into_iter().chain(membership.breaker_gauges());
+                    gauges.for_each(|(gauge, value)| totals.set_gauge(gauge, value));
                 }
             }
             Err(_) => idle.push((membership.cluster.into(), membership.gauges())),

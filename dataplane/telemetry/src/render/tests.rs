@@ -123,7 +123,13 @@ fn json_form_is_json() {
 
 #[test]
 fn memberships_show_for_clusters_with_and_without_traffic() {
-    let of = |cluster, total, healthy| Membership { cluster, total, healthy, degraded: 0 };
+    let of = |cluster, total, healthy| Membership {
+        cluster,
+        total,
+        healthy,
+        degraded: 0,
+        limits: Default::default(),
+    };
     let memberships = [of(CLUSTER, 5, 4), of("idle;", 2, 2)];
     let membership = |name: &str| name.contains("membership");
     let selection = Selection { memberships: &memberships, filter: Some(&membership), ..USED };
