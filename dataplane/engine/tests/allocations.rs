@@ -49,8 +49,9 @@ const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a.example\r\nUser-Agent: t
 /// Allocations a warm keep-alive GET may make: the box of its exchange.
 const ALLOCATIONS_MAX: u64 = 1;
 
-/// Bytes an idle connection may hold, its task, socket and bookkeeping included.
-const IDLE_BYTES_MAX: i64 = 1216;
+/// Bytes an idle connection may hold, its task, socket and bookkeeping included. Well below the 1.5 KiB that the proxy
+/// promises; a change that adds more than a word or two shows here.
+const IDLE_BYTES_MAX: i64 = 1280;
 
 #[test]
 fn a_warm_request_allocates_next_to_nothing_and_an_idle_connection_holds_little() {
