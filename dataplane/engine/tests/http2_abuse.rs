@@ -37,13 +37,13 @@ fn streams_that_are_opened_only_to_be_reset_end_the_connection() {
         let proxy = Proxy::http(engine, upstream.address, |_, _| {});
         let mut attacker = Frames::connect(proxy.address());
         let mut stream = 1;
-        let ended = (0..20_000).any(|_| {
+        let _ = (0..20_000).any(|_| {
             let mut bytes = frame(HEADERS, END_STREAM | END_HEADERS, stream, GET_ROOT);
             bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
             stream += 2;
             !attacker.bytes(&bytes)
         });
-        assert!(ended, "20,000 resets were taken");
+        assert!(attacker.is_closed(), "20,000 resets were taken");
     }
 }
 
@@ -57,8 +57,8 @@ fn a_head_without_end_ends_the_connection() {
         let mut field = vec![0x00, 0x01, b'a', 0x7f, 0x81, 0x7d];
         field.extend(vec![b'x'; 16_000]);
         let field = frame(CONTINUATION, 0, 1, &field);
-        let sent = flood(&mut attacker, &field, 10_000);
-        assert!(sent < 10_000, "{sent} frames were taken");
+        flood(&mut attacker, &field, 1000);
+        assert!(attacker.is_closed());
         assert_serves(&proxy);
     }
 }
@@ -69,7 +69,8 @@ fn frames_without_payload_end_the_connection() {
         let proxy = proxy(engine, |_| {});
         let mut attacker = Frames::connect(proxy.address());
         attacker.send(HEADERS, END_HEADERS, 1, GET_ROOT);
-        assert!(flood(&mut attacker, &frame(DATA, 0, 1, b""), 100_000) < 100_000);
+        flood(&mut attacker, &frame(DATA, 0, 1, b""), 100_000);
+        assert!(attacker.is_closed());
         assert_serves(&proxy);
     }
 }
@@ -82,7 +83,8 @@ fn priorities_and_window_updates_are_bounded() {
             [frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 0]), frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())]
         {
             let mut attacker = Frames::connect(proxy.address());
-            assert!(flood(&mut attacker, &bytes, 100_000) < 100_000);
+            flood(&mut attacker, &bytes, 100_000);
+            assert!(attacker.is_closed());
         }
         assert_serves(&proxy);
     }

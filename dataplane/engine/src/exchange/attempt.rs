@@ -316,7 +316,6 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
         avoid_canaries: history.retries > 0 && policy.is_some_and(|policy| policy.avoid_canary_hosts),
         attempts_max: predicates.map_or(0, |policy| policy.host_selection_attempts_max),
         avoid_priorities,
-        ..Wish::default()
     };
     let Some(choice) = state.pick(&cluster, wish) else {
         state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);

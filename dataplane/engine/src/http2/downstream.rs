@@ -393,7 +393,8 @@ async fn stream(
     let read = heads::read_request(&parts, body.is_end_stream(), manager, &mut scratch.request);
     drop(parts);
     let half = Half::answer(respond);
-    let client = Client::H2(ServerStream { receive: Receive::new(body, half.clone()), half });
+    let client = ServerStream { receive: Receive::new(body, half.clone()), half: half.clone() };
+    let client = Client::H2(client);
     match read {
         Ok(()) => exchange(&shard, &connection, &entered, &mut scratch, client).await,
         Err(refused) => {
@@ -401,7 +402,7 @@ async fn stream(
             exchange::refuse(&shard, &connection, &entered, &mut scratch, client, failure).await
         }
     };
-    active.abandoned.set(scratch.trail.status == 0);
+    active.abandoned.set(half.was_reset());
     if connection.drain_closes(&shard) {
         active.streams.last_answer.set(true);
     }

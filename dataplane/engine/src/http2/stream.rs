@@ -146,6 +146,11 @@ impl Half {
         }
     }
 
+    /// Whether the peer has reset the stream.
+    pub(super) fn was_reset(&self) -> bool {
+        self.poll_reset(&mut Context::from_waker(Waker::noop())) == Poll::Ready(true)
+    }
+
     fn reset(&self, reason: Reason) {
         match &mut *self.state.borrow_mut() {
             State::Unanswered(respond) => respond.send_reset(reason),
@@ -259,7 +264,7 @@ impl<'a> Send<'a> {
 
     /// Whether the receiver has reset the stream.
     pub fn was_reset(&self) -> bool {
-        self.half.poll_reset(&mut Context::from_waker(Waker::noop())) == Poll::Ready(true)
+        self.half.was_reset()
     }
 
     /// Ends the stream before its message is complete.

@@ -186,6 +186,19 @@ impl Frames {
         }
     }
 
+    /// Reads until the connection ends; false when it does not.
+    pub fn is_closed(&mut self) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !matches!(error.kind(), TimedOut | WouldBlock),
+            }
+        }
+    }
+
     /// Reads until the connection ends; the error code of the last GOAWAY that came.
     pub fn end(&mut self) -> Option<u32> {
         let mut code = None;
