@@ -53,7 +53,13 @@ pub(super) static CLUSTER: Message = Message {
         row(36, "typed_extension_protocol_options", MapOfAny(&PROTOCOL_OPTIONS)),
         row(37, "least_request_lb_config", Message(&LEAST_REQUEST)),
         row(38, "cluster_type", Refused("custom cluster types are not supported")),
-        row(39, "respect_dns_ttl", Supported),
+        row(
+            39,
+            "respect_dns_ttl",
+            Ignored(
+                "the system's resolver keeps lifetimes to itself; names are asked again at the refresh rate",
+            ),
+        ),
         row(40, "filters", Repeated(&CLUSTER_FILTER)),
         row(41, "load_balancing_policy", Message(&LB_POLICY)),
         row(42, "lrs_server", Refused("load reporting is not supported")),
