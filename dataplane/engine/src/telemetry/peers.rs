@@ -23,11 +23,14 @@ pub struct Peer {
     pub(super) told: bool,
 }
 
+/// A peer by the bytes it told itself with; `None` for bytes that make no sense.
+type Told = HashMap<Box<[u8]>, Option<Rc<Peer>>>;
+
 /// Peers by what they were told with.
 #[derive(Default)]
 pub(super) struct Peers {
     /// By id and value of the peer headers.
-    by_header: RefCell<HashMap<Box<[u8]>, Option<Rc<Peer>>>>,
+    by_header: RefCell<Told>,
     by_endpoint: RefCell<HashMap<Box<str>, Rc<Peer>>>,
     last: Cell<u32>,
 }
@@ -92,10 +95,13 @@ pub struct Service {
     pub(crate) external: bool,
 }
 
+/// A cluster's service; the cluster tells whether the slot is another's meanwhile.
+type Slot = Option<(Weak<Cluster>, Rc<Service>)>;
+
 /// Services by the slot of their cluster.
 #[derive(Default)]
 pub(super) struct Services {
-    slots: RefCell<Vec<Option<(Weak<Cluster>, Rc<Service>)>>>,
+    slots: RefCell<Vec<Slot>>,
     last: Cell<u32>,
 }
 
