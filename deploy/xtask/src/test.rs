@@ -139,6 +139,9 @@ fn cargo_test(root: &Path, engine: &str) -> Result<Outcome> {
     } else {
         println!("NO ENVOY: the tests that compare with it do not run");
     }
+    if let Some(python) = tools::python(root) {
+        shell = shell.env("RINGSAIL_TEST_PYTHON", python.to_string_lossy());
+    }
     let (mut command, line) = shell.into_command();
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{line}`"))?;

@@ -92,6 +92,33 @@ pub fn envoy(root: &Path) -> Option<PathBuf> {
     binary.is_file().then_some(binary)
 }
 
+/// A Python with the libraries that `kernel-tests/peers/requirements.txt` names, in `target/tools/python`; `None` when it
+/// cannot be had.
+pub fn python(root: &Path) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("RINGSAIL_TEST_PYTHON") {
+        return Some(path.into());
+    }
+    let folder = root.join("target/tools/python");
+    let interpreter = folder.join("bin/python3");
+    let wanted = fs::read_to_string(root.join("kernel-tests/peers/requirements.txt")).ok()?;
+    let installed = folder.join("installed.txt");
+    if fs::read_to_string(&installed).ok().as_deref() == Some(&wanted) {
+        return Some(interpreter);
+    }
+    let install = || -> Result<()> {
+        // Without ensurepip, which Debian packages apart: the system's pip installs into it.
+        Shell::new(root, "python3", ["-m", "venv", "--without-pip", &folder.to_string_lossy()]).run()?;
+        let arguments =
+            ["--python", &interpreter.to_string_lossy(), "install", "--quiet", "--disable-pip-version-check"];
+        let requirements = root.join("kernel-tests/peers/requirements.txt");
+        let from = ["--requirement", &requirements.to_string_lossy()];
+        Shell::new(root, "python3", ["-m", "pip"].iter().chain(&arguments).chain(&from)).run()?;
+        Ok(fs::write(&installed, &wanted)?)
+    };
+    install().map_err(|error| println!("the Python peers cannot be installed: {error:#}")).ok()?;
+    Some(interpreter)
+}
+
 fn unpack_envoy(root: &Path) -> Result<()> {
     let target = root.join("target/tools/envoy");
     fs::create_dir_all(&target)?;

@@ -19,6 +19,7 @@ use report::Report;
 mod cel_vectors;
 mod envoy_routes;
 mod http1_vectors;
+mod http2_vectors;
 mod istio_simulation;
 mod istio_validation;
 mod path_normalization;
@@ -33,6 +34,7 @@ const RUNNERS: &[(&str, Runner)] = &[
     ("cel-vectors", cel_vectors::run),
     ("envoy-routes", envoy_routes::run),
     ("http1-vectors", http1_vectors::run),
+    ("http2-vectors", http2_vectors::run),
     ("istio-simulation", istio_simulation::run),
     ("istio-validation", istio_validation::run),
     ("path-normalization", path_normalization::run),

@@ -10,6 +10,7 @@ pub mod engines;
 pub mod memory;
 pub mod peer;
 pub mod ports;
+pub mod python;
 pub mod sniffing;
 pub mod upstream;
 pub mod wait;
