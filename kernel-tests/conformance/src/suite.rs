@@ -151,8 +151,7 @@ impl Suite {
         });
         let panicked = |_| anyhow::anyhow!("a scenario of {} panicked", self.name);
         let (mut expected, mut found) = (expected.map_err(panicked)?, found.map_err(panicked)?);
-        let stats = selection.pending || !differences::STATS_PENDING.contains(&self.name);
-        settle(&envoy, &ringsail, &chosen, stats, &mut expected, &mut found);
+        settle(&envoy, &ringsail, &chosen, &mut expected, &mut found);
         let judged =
             chosen.iter().map(|scenario| (scenario.id.to_string(), judge(scenario.id, &expected, &found)));
         verdicts.extend(judged);
@@ -288,17 +287,10 @@ fn run_all(peer: &Peer, chosen: &[&Scenario], listeners: &BTreeMap<&'static str,
 }
 
 /// Adds log lines and counters to the results, once they agree or can be expected to be complete.
-fn settle(
-    envoy: &Peer,
-    ringsail: &Peer,
-    chosen: &[&Scenario],
-    stats: bool,
-    expected: &mut Results,
-    found: &mut Results,
-) {
+fn settle(envoy: &Peer, ringsail: &Peer, chosen: &[&Scenario], expected: &mut Results, found: &mut Results) {
     let deadline = Instant::now() + SETTLE;
     loop {
-        let (theirs, ours) = (left_behind(envoy, chosen, stats), left_behind(ringsail, chosen, stats));
+        let (theirs, ours) = (left_behind(envoy, chosen), left_behind(ringsail, chosen));
         let agree = |id: &&str| theirs.get(*id) == ours.get(*id) || differences::reason(id).is_some();
         if chosen.iter().all(|scenario| agree(&scenario.id)) || Instant::now() > deadline {
             for (results, traces) in [(expected, theirs), (found, ours)] {
@@ -315,11 +307,7 @@ fn settle(
 }
 
 /// The log lines and counters of each scenario.
-fn left_behind(
-    peer: &Peer,
-    chosen: &[&Scenario],
-    counters: bool,
-) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
+fn left_behind(peer: &Peer, chosen: &[&Scenario]) -> BTreeMap<&'static str, Vec<(&'static str, String)>> {
     let log = peer.access_log();
     let page = peer.admin("/stats").unwrap_or_default();
     let stats = stats(&page);
@@ -332,7 +320,6 @@ fn left_behind(
             .collect();
         let counters: Vec<String> = CLUSTER_STATS
             .iter()
-            .filter(|_| counters)
             .map(|name| (name, format!("cluster.{}.{name}", scenario.id)))
             .filter_map(|(name, key)| Some(format!("{name} {}", stats.get(key.as_str())?)))
             .filter(|line| !line.ends_with(" 0"))
