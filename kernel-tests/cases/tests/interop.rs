@@ -10,7 +10,6 @@ use ringsail_harness::{binaries, python, upstream};
 use serde_json::{Value, json};
 
 #[test]
-#[ignore = "needs HTTP/2 towards upstreams"]
 fn grpcio_calls_pass_between_grpcio_peers() {
     let (Some(binary), Some(python)) = (binaries::ringsail_or_notice(), python::interpreter_or_notice())
     else {
