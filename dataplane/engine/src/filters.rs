@@ -6,3 +6,4 @@ pub mod fault;
 pub mod hash;
 pub mod local_rate_limit;
 pub mod mirror;
+pub mod rate_limit;

@@ -34,6 +34,7 @@ pub mod exchange;
 pub mod failure;
 pub mod filters;
 pub mod forward;
+mod grpc;
 pub mod headers;
 pub mod http2;
 pub mod inflow;

@@ -24,6 +24,9 @@ pub const MIRRORS_MAX: u32 = 1024;
 /// Longest life of a copy where the route sets no shorter timeout; Istio's routes set none.
 pub const MIRROR_DURATION_MAX: Duration = Duration::from_secs(300);
 
+/// Longest answer to a gRPC call of our own. A rate limit service says a few hundred bytes.
+pub const GRPC_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// Interim (1xx) answers of one upstream exchange. Real servers send one or two; without a bound a server could keep
 /// an exchange alive for ever.
 pub const INTERIM_RESPONSES_MAX: u32 = 32;

@@ -112,7 +112,7 @@ fn a_mirror_that_never_answers_or_is_not_there_does_not_hold_the_request_up() {
             ok(&mut client);
         }
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-        assert_eq!(proxy.stat("cluster.m0.upstream_rq_total"), 50);
+        proxy.wait_for_stat("cluster.m0.upstream_rq_total", 50);
         proxy.wait_for_stat("cluster.m1.upstream_cx_connect_fail", 50);
     }
 }

@@ -10,7 +10,7 @@ use crate::http2::Http2Settings;
 use crate::ids::RouteConfigId;
 use crate::istio::{IstioStats, PeerMetadata};
 use crate::policy::Fault;
-use crate::rate_limit::LocalRateLimit;
+use crate::rate_limit::{GlobalRateLimit, LocalRateLimit};
 use crate::route::Upgrade;
 use crate::strings::Str;
 
@@ -210,6 +210,8 @@ pub enum HttpFilter {
     PeerMetadata(Arc<PeerMetadata>),
     /// `envoy.filters.http.local_ratelimit`; settings of the chain, which routes may replace.
     LocalRateLimit(Option<Arc<LocalRateLimit>>),
+    /// `envoy.filters.http.ratelimit`.
+    RateLimit(Arc<GlobalRateLimit>),
     /// `envoy.filters.http.header_mutation`.
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.router`; the last one.

@@ -3,6 +3,8 @@
 //! A *descriptor* is a list of keys and values that a request is counted under. Routes say how to make descriptors
 //! ([`Rule`]); a local limit has a bucket for some of them, a rate limit service is asked about all of them.
 
+pub mod service;
+
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -102,6 +102,14 @@ scope! {
         UpstreamFlowControlPausedReadingTotal = "upstream_flow_control_paused_reading_total",
         /// Times reading resumed.
         UpstreamFlowControlResumedReadingTotal = "upstream_flow_control_resumed_reading_total",
+        /// Requests that a rate limit service let pass.
+        RatelimitOk = "ratelimit.ok",
+        /// Requests that a rate limit service found past a limit.
+        RatelimitOverLimit = "ratelimit.over_limit",
+        /// Requests about which a rate limit service could not be asked.
+        RatelimitError = "ratelimit.error",
+        /// Those of them that went on.
+        RatelimitFailureModeAllowed = "ratelimit.failure_mode_allowed",
         /// Requests that found no healthy endpoint.
         UpstreamCxNoneHealthy = "upstream_cx_none_healthy",
         /// Picks made among all endpoints because too few were healthy.

@@ -9,20 +9,22 @@ use ringsail_runtime::time::sleep;
 use ringsail_tables::Tables;
 use ringsail_tables::hcm::HttpFilter;
 use ringsail_tables::policy::{CorsPolicy, Fault};
-use ringsail_tables::rate_limit::LocalRateLimit;
+use ringsail_tables::rate_limit::{GlobalRateLimit, LocalRateLimit, Surroundings, service};
 use ringsail_tables::route::RouteMatch;
 use ringsail_tables::template::Values;
-use ringsail_telemetry::{HttpCounter, ResponseFlag};
+use ringsail_telemetry::{ClusterCounter, HttpCounter, ResponseFlag};
 
 use super::reply::Reply;
 use super::{Ending, Exchange, Source, values};
 use crate::breaker;
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::filters::{cors, fault, local_rate_limit, mirror};
+use crate::filters::{cors, fault, local_rate_limit, mirror, rate_limit};
 use crate::forward::together;
+use crate::grpc;
 use crate::headers::edits;
 use crate::progress::{Deadlines, Limits};
+use crate::view::RequestView;
 
 /// What filters leave for the rest of the exchange.
 #[derive(Debug, Default)]
@@ -30,8 +32,10 @@ pub(super) struct Left {
     pub(super) suppress_envoy_headers: bool,
     /// The answer gets the headers of an allowed cross-origin request.
     cors_allowed: bool,
-    /// What the answer tells of a rate limit.
+    /// What the answer tells of a rate limit of ours.
     told: Option<local_rate_limit::Told>,
+    /// What it tells of a limit that a service keeps.
+    told_by_service: rate_limit::Told,
     /// Held to the end: the request has a fault.
     fault: Option<fault::Active>,
     /// Cookies made for the client, as values of `set-cookie`.
@@ -65,6 +69,12 @@ pub(super) async fn request(
                 let limit = found.map_or(settings.as_ref(), |found| found.local_rate_limit(settings));
                 let Some(limit) = limit else { continue };
                 if let Some(ending) = limit_here(x, limit, found).await? {
+                    return Ok(Some(ending));
+                }
+            }
+            HttpFilter::RateLimit(limit) => {
+                let Some(found) = found else { continue };
+                if let Some(ending) = ask_service(x, source, limit, found).await? {
                     return Ok(Some(ending));
                 }
             }
@@ -129,6 +139,7 @@ pub(super) fn response(x: &mut Exchange<'_>) -> Result<(), EditError> {
                     None => edits::mutate(&settings.mutations.response, x.response, with_values)?,
                 }
             }
+            HttpFilter::RateLimit(_) => x.left.told_by_service.write(x.response.fields_mut())?,
             HttpFilter::PeerMetadata(_) => x.settle_peers()?,
             HttpFilter::Fault(_) | HttpFilter::Router(_) => {}
         }
@@ -242,6 +253,77 @@ async fn limit_here(
     Ok(Some(x.reply(reply).await))
 }
 
+/// A limit that a service keeps.
+async fn ask_service(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    limit: &GlobalRateLimit,
+    found: &RouteMatch<'_>,
+) -> Result<Option<Ending>, Failure> {
+    let facts = x.facts;
+    let Some(tables) = x.tables.clone() else { return Ok(None) };
+    let around = Surroundings {
+        source_cluster: &facts.shard.identity.cluster,
+        destination_cluster: &x.trail.cluster_name,
+        client: facts.origin.client.or(facts.connection.peer).map(|client| client.ip()),
+        route_metadata: found.route.metadata.as_deref(),
+    };
+    let view = RequestView(x.request);
+    let asked = rate_limit::question(limit, found, &view, facts.origin.internal, around, fastrand::u64(..));
+    let Some((domain, descriptors)) = asked else { return Ok(None) };
+    let message = service::question(domain, &descriptors);
+    let answer = match tables.cluster_in(limit.service.cluster) {
+        None => Err(grpc::CallError::Failed(Failure::ClusterNotFound { status: limit.status_on_error })),
+        Some(cluster) => {
+            let call = grpc::Call {
+                authority: &limit.service.authority,
+                path: service::PATH,
+                metadata: &limit.service.metadata,
+                message: &message,
+                timeout: limit.timeout,
+            };
+            let client = pin!(source.body.client_gone());
+            let asking = async { Ok(grpc::call(facts.shard, &cluster, call).await) };
+            together(client, &mut x.deadlines, facts.progress, asking).await?
+        }
+    };
+    let target = tables.cluster_named(&x.trail.cluster_name).map(|cluster| facts.shard.cluster(&cluster));
+    let count = |counter| target.iter().for_each(|state| state.stats.add(counter, 1));
+    let Some(mut verdict) = answer.ok().and_then(|message| service::verdict(&message)) else {
+        count(ClusterCounter::RatelimitError);
+        if !limit.failure_mode_deny {
+            count(ClusterCounter::RatelimitFailureModeAllowed);
+            return Ok(None);
+        }
+        let reply = Reply {
+            flag: Some(ResponseFlag::RateLimitServiceError),
+            ..Reply::new(limit.status_on_error, "rate_limiter_error")
+        };
+        x.response.reset(limit.status_on_error);
+        return Ok(Some(x.reply(reply).await));
+    };
+    x.left.told_by_service = rate_limit::Told::of(&mut verdict, limit.ratelimit_headers);
+    count(if verdict.over_limit { ClusterCounter::RatelimitOverLimit } else { ClusterCounter::RatelimitOk });
+    if !verdict.over_limit || !limit.enforced.chooses(fastrand::u64(..)) {
+        for (name, value) in &verdict.request_headers {
+            let fields = x.request.fields_mut();
+            fields.append(name, value.as_bytes()).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+        }
+        return Ok(None);
+    }
+    let grpc_status = if limit.resource_exhausted { GRPC_RESOURCE_EXHAUSTED } else { GRPC_UNAVAILABLE };
+    let reply = Reply {
+        body: &verdict.body,
+        flag: Some(ResponseFlag::RateLimited),
+        headers: Some(&limit.response_headers),
+        header: (!limit.no_envoy_header).then_some(("x-envoy-ratelimited", b"true")),
+        grpc_status: Some(grpc_status),
+        ..Reply::new(limit.status, "request_rate_limited")
+    };
+    x.response.reset(limit.status);
+    Ok(Some(x.reply(reply).await))
+}
+
 /// Sends copies of the request on their way.
 pub(super) fn start_mirrors(
     x: &mut Exchange<'_>,
@@ -259,6 +341,7 @@ pub(super) fn start_mirrors(
         body: source.body.length(),
         timeout: x.deadlines.limits_mut().route,
         high_priority,
+        downstream: x.facts.version,
     };
     let with_values = |head: &RequestHead, use_values: &mut dyn FnMut(&dyn Values)| {
         use_values(&context.with_request(head));

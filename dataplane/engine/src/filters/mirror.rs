@@ -16,28 +16,32 @@ use std::time::Duration;
 
 use ringsail_http::{
     BodyDecoder, BodyLength, CHUNK_END, ChunkHead, EditError, Framing, LAST_CHUNK, Method,
-    Progress as Decoded, RequestHead, ResponseDecoder, ResponseHead, ResponseTo, encode_request,
+    Progress as Decoded, RequestHead, ResponseDecoder, ResponseHead, ResponseTo, Version, encode_request,
 };
 use ringsail_runtime::net::Stream;
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, timeout};
 use ringsail_runtime::{Either, race, task};
-use ringsail_tables::cluster::ClusterRef;
+use ringsail_tables::cluster::{ClusterRef, UpstreamProtocol};
 use ringsail_tables::route::{Mirror, RouteMatch};
 use ringsail_tables::template::Values;
 use ringsail_tables::{ClusterId, Tables};
-use ringsail_telemetry::{ClusterCounter, ClusterGauge, ClusterHistogram};
+use ringsail_telemetry::{ClusterCounter, ClusterHistogram};
 
 pub use self::tap::Tap;
 use self::tap::{Next, Taken, tap};
 use crate::breaker::Usage;
 use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::grpc::Active;
 use crate::headers::edits;
 use crate::headers::request::append_forwarded_for;
+use crate::http2::upstream::{self as http2, Settings};
 use crate::inflow::Inflow;
 use crate::limits::{MIRROR_DURATION_MAX, MIRRORS_MAX};
+use crate::progress::Progress;
 use crate::shard::Shard;
-use crate::upstream::{self, Reuse, Wish};
+use crate::upstream::{self, Choice, ClusterState, Lease, Outcome, Reuse, Wish};
 
 /// What all copies of a shard share.
 #[derive(Debug, Default)]
@@ -62,6 +66,8 @@ pub struct Original<'a> {
     pub timeout: Option<Duration>,
     /// The circuit breakers that apply.
     pub high_priority: bool,
+    /// What the client speaks.
+    pub downstream: Version,
 }
 
 /// Starts the copies that the route asks for, and calls `taps` with the way of the body to each.
@@ -98,6 +104,7 @@ pub fn begin(
             cluster: cluster.id,
             destination: original.connection.restored,
             high_priority: original.high_priority,
+            downstream: original.downstream,
             head,
             body,
         };
@@ -139,6 +146,8 @@ struct Copy {
     cluster: ClusterId,
     destination: Option<std::net::SocketAddr>,
     high_priority: bool,
+    /// What the client speaks, for clusters that go by it.
+    downstream: Version,
     head: RequestHead,
     body: Taken,
 }
@@ -149,7 +158,7 @@ impl Copy {
         let Some(cluster) = tables.cluster(self.cluster) else { return };
         let state = self.shard.cluster(&cluster);
         let lease = self.shard.lease(&cluster, &state, self.high_priority);
-        let (options, reuse) = course(&cluster);
+        let course = Course::to(&cluster, self.downstream);
         let wish = Wish { destination: self.destination, ..Wish::default() };
         let Some(choice) = state.pick(&cluster, wish) else {
             state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
@@ -157,45 +166,79 @@ impl Copy {
         };
         drop(tables);
         let began = now();
-        state.stats.add(ClusterCounter::UpstreamRqTotal, 1);
-        let conversation = async {
-            let acquired = upstream::acquire(&state, &choice, lease, &options, false).await;
-            let mut connection = match acquired {
-                Ok(acquired) => acquired.connection,
-                Err(failure) => {
-                    failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
-                    return;
-                }
-            };
-            let Some(_permit) = state.requests.take(lease.requests_max) else {
-                state.stats.add(ClusterCounter::UpstreamRqPendingOverflow, 1);
-                connection.give_back(reuse);
-                return;
-            };
-            connection.begin_request();
-            state.stats.raise(ClusterGauge::UpstreamRqActive, 1);
-            let answer = converse(&connection.stream, &self.head, &self.body).await;
-            state.stats.lower(ClusterGauge::UpstreamRqActive, 1);
-            match answer {
-                Some(Answer { status, reusable }) => {
-                    state.stats.count_answer(status);
-                    state.stats.record(ClusterHistogram::UpstreamRqTime, (now() - began).as_millis() as u64);
-                    if reusable {
-                        connection.give_back(reuse);
-                    }
-                }
-                None => state.stats.add(ClusterCounter::UpstreamRqRxReset, 1),
+        match timeout(limit, self.converse(&state, &choice, lease, &course)).await {
+            Ok(Ok(status)) => {
+                choice.host.tell(Outcome::Answered(status));
+                state.stats.count_answer(status);
+                state.stats.record(ClusterHistogram::UpstreamRqTime, (now() - began).as_millis() as u64);
             }
-        };
-        if timeout(limit, conversation).await.is_err() {
-            state.stats.add(ClusterCounter::UpstreamRqTimeout, 1);
+            Ok(Err(failure)) => {
+                Outcome::of(failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
+                failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
+                state.stats.add(ClusterCounter::UpstreamRqRxReset, failure.is_reset().into());
+            }
+            Err(_) => state.stats.add(ClusterCounter::UpstreamRqTimeout, 1),
         }
+    }
+
+    /// Gets a connection, and the status of a complete answer on it.
+    async fn converse(
+        &self,
+        state: &Rc<ClusterState>,
+        choice: &Choice,
+        lease: Lease,
+        course: &Course,
+    ) -> Result<u16, Failure> {
+        let stats = &state.stats;
+        if course.speaks_http2 {
+            let lane = http2::acquire(state, choice, lease, &course.reach).await?;
+            choice.host.tell(Outcome::Connected);
+            let _permit = state.requests.take(lease.requests_max).ok_or(Failure::Overflow)?;
+            stats.add(ClusterCounter::UpstreamRqTotal, 1);
+            let _active = Active::begin(stats, &choice.host);
+            return converse_http2(&lane, &self.head, &self.body).await;
+        }
+        let mut connection =
+            upstream::acquire(state, choice, lease, &course.reach.options, false).await?.connection;
+        choice.host.tell(Outcome::Connected);
+        let Some(_permit) = state.requests.take(lease.requests_max) else {
+            connection.give_back(course.reach.reuse);
+            return Err(Failure::Overflow);
+        };
+        stats.add(ClusterCounter::UpstreamRqTotal, 1);
+        connection.begin_request();
+        let active = Active::begin(stats, &choice.host);
+        let answer = converse(&connection.stream, &self.head, &self.body).await;
+        drop(active);
+        let Answer { status, reusable } = answer.ok_or(Failure::ConnectionTermination)?;
+        if reusable {
+            connection.give_back(course.reach.reuse);
+        }
+        Ok(status)
     }
 }
 
-fn course(cluster: &ClusterRef<'_>) -> (ringsail_runtime::net::ConnectOptions, Reuse) {
-    let connection = &cluster.cluster.connection;
-    (upstream::options(connection), Reuse::of(connection))
+/// How a cluster is reached.
+struct Course {
+    reach: Settings,
+    speaks_http2: bool,
+}
+
+impl Course {
+    fn to(cluster: &ClusterRef<'_>, downstream: Version) -> Course {
+        let connection = &cluster.cluster.connection;
+        let reach = Settings {
+            options: upstream::options(connection),
+            http2: connection.http2,
+            reuse: Reuse::of(connection),
+        };
+        let speaks_http2 = match connection.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::FromDownstream => downstream == Version::Http2,
+        };
+        Course { reach, speaks_http2 }
+    }
 }
 
 /// A complete answer.
@@ -203,6 +246,56 @@ struct Answer {
     status: u16,
     /// The connection can carry another request.
     reusable: bool,
+}
+
+/// Sends a body as it comes; false when it breaks off.
+async fn send_body(send: &mut crate::http2::Send<'_>, body: &Taken) -> bool {
+    loop {
+        match body.next().await {
+            Next::Bytes(bytes) if send.data(&bytes).await.is_ok() => {}
+            // The server wants no more of it; it may still answer.
+            Next::Bytes(_) => return true,
+            Next::End => {
+                let _ = send.finish(None).await;
+                return true;
+            }
+            Next::Broken => {
+                // The server must not take a part for the whole.
+                send.abort(CANCEL);
+                return false;
+            }
+        }
+    }
+}
+
+/// Sends the request on a stream and reads its answer, both at once.
+async fn converse_http2(lane: &http2::Lane, head: &RequestHead, body: &Taken) -> Result<u16, Failure> {
+    let written = Cell::new(false);
+    let progress = Progress::begin(now());
+    let ends = matches!(head.framing().body, BodyLength::None | BodyLength::Length(0));
+    let (mut send, mut answer) = lane.request(head, ends, &written)?;
+    let send = pin!(async {
+        if !ends && !send_body(&mut send, body).await {
+            return;
+        }
+        pending::<()>().await;
+    });
+    let receive = async {
+        let mut response = ResponseHead::new();
+        let mut arrived = answer.head(&mut response, None, &progress).await?;
+        while !arrived.is_end() {
+            if arrived.is_empty() && arrived.fill().await.is_err() {
+                return Err(Failure::ConnectionTermination);
+            }
+            let piece = arrived.piece();
+            arrived.consume(piece.consumed);
+        }
+        Ok(response.status())
+    };
+    match race(receive, send).await {
+        Either::Left(status) => status,
+        Either::Right(()) => Err(Failure::ConnectionTermination),
+    }
 }
 
 /// Sends the request and reads its answer, both at once. `None` when there is no complete answer.
@@ -283,3 +376,6 @@ async fn receive(stream: &Stream, method: Option<Method>) -> Option<Answer> {
         }
     }
 }
+
+/// HTTP/2's CANCEL (RFC 9113 §7).
+const CANCEL: u32 = 8;

@@ -209,6 +209,9 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
             if let Some(limit) = unpack(cx, any) {
                 filters.push(HttpFilter::LocalRateLimit(rate_limit::local(cx, &limit)));
             }
+        } else if holds::<http::ratelimit::v3::RateLimit>(any) {
+            let limit = unpack(cx, any).and_then(|value| rate_limit::global(cx, &value));
+            filters.extend(limit.map(HttpFilter::RateLimit));
         } else if holds::<http::header_mutation::v3::HeaderMutation>(any) {
             let value: Option<http::header_mutation::v3::HeaderMutation> = unpack(cx, any);
             filters.extend(value.map(|value| {

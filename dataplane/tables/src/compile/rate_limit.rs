@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringsail_xds::envoy::config::core::v3 as core;
+use ringsail_xds::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use ringsail_xds::envoy::config::route::v3 as route;
 use ringsail_xds::envoy::config::route::v3::rate_limit as wire;
 use ringsail_xds::envoy::config::route::v3::rate_limit::action::ActionSpecifier;
@@ -20,8 +21,8 @@ use super::value::{duration, runtime_fraction};
 use crate::fraction::Fraction;
 use crate::header_ops::HeaderOps;
 use crate::rate_limit::{
-    Action, DescriptorBucket, GlobalRateLimitOfRoute, LimitOverride, Limiter, LocalRateLimit, Rule,
-    VirtualHostRules,
+    Action, Clients, DescriptorBucket, GlobalRateLimit, GlobalRateLimitOfRoute, LimitOverride, Limiter,
+    LocalRateLimit, Rule, Service, VirtualHostRules,
 };
 use crate::strings::Str;
 use crate::token_bucket::TokenBucket;
@@ -30,7 +31,10 @@ use crate::token_bucket::TokenBucket;
 const STAGE_MAX: u32 = 10;
 /// Source: Envoy refuses to refill more often.
 const FILL_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Source: `RateLimit.timeout`.
+const SERVICE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(20);
 const TOO_MANY_REQUESTS: u16 = 429;
+const INTERNAL_SERVER_ERROR: u16 = 500;
 
 /// The list at `rate_limits` of any level.
 pub(super) fn rules(cx: &mut Context<'_>, list: &[route::RateLimit]) -> Box<[Rule]> {
@@ -274,6 +278,64 @@ fn additions(cx: &mut Context<'_>, field: &str, list: &[core::HeaderValueOption]
 fn error_status(value: Option<&types::HttpStatus>, default: u16) -> u16 {
     let code = value.and_then(|status| u16::try_from(status.code).ok());
     code.filter(|code| (400..600).contains(code)).unwrap_or(default)
+}
+
+/// The filter that asks a service.
+pub(super) fn global(cx: &mut Context<'_>, value: &global::RateLimit) -> Option<Arc<GlobalRateLimit>> {
+    let domain = not_empty(cx, "domain", &value.domain)?;
+    if value.stage > STAGE_MAX {
+        return cx.refuse("stage", format_args!("{} is not in 0..={STAGE_MAX}", value.stage));
+    }
+    let clients = match value.request_type.as_str() {
+        "" | "both" => Clients::Both,
+        "internal" => Clients::Internal,
+        "external" => Clients::External,
+        _ => return cx.refuse("request_type", "is none of internal, external and both"),
+    };
+    let grpc = value.rate_limit_service.as_ref().and_then(|service| service.grpc_service.as_ref());
+    let Some(grpc) = grpc else { return cx.refuse("rate_limit_service.grpc_service", "is not set") };
+    let all = |cx: &mut Context<'_>, field: &str, value: Option<&core::RuntimeFractionalPercent>| match value
+    {
+        Some(value) => runtime_fraction(cx, field, value),
+        None => Some(Fraction::ALL),
+    };
+    let limit = GlobalRateLimit {
+        domain,
+        stage: value.stage,
+        clients,
+        service: cx.at("rate_limit_service.grpc_service", |cx| service(cx, grpc))?,
+        timeout: duration(cx, "timeout", &value.timeout).unwrap_or(SERVICE_TIMEOUT_DEFAULT),
+        failure_mode_deny: value.failure_mode_deny,
+        resource_exhausted: value.rate_limited_as_resource_exhausted,
+        ratelimit_headers: ratelimit_headers(cx, value.enable_x_ratelimit_headers)?,
+        no_envoy_header: value.disable_x_envoy_ratelimited_header,
+        status: error_status(value.rate_limited_status.as_ref(), TOO_MANY_REQUESTS),
+        status_on_error: error_status(value.status_on_error.as_ref(), INTERNAL_SERVER_ERROR),
+        response_headers: additions(cx, "response_headers_to_add", &value.response_headers_to_add),
+        enabled: all(cx, "filter_enabled", value.filter_enabled.as_ref())?,
+        enforced: all(cx, "filter_enforced", value.filter_enforced.as_ref())?,
+    };
+    Some(Arc::new(limit))
+}
+
+fn service(cx: &mut Context<'_>, value: &core::GrpcService) -> Option<Service> {
+    let Some(TargetSpecifier::EnvoyGrpc(grpc)) = &value.target_specifier else {
+        return cx.refuse("envoy_grpc", "is not set");
+    };
+    if grpc.cluster_name.is_empty() {
+        return cx.refuse("envoy_grpc.cluster_name", "is empty");
+    }
+    let (_, cluster) = cx.cluster(&grpc.cluster_name);
+    // The cluster's name stands in for an authority. Istio's names hold bytes that none may have: their host does.
+    let host = grpc.cluster_name.rsplit('|').next().unwrap_or_default();
+    let authority = cx.intern_set(&grpc.authority).unwrap_or_else(|| cx.intern(host));
+    let metadata = cx.each("initial_metadata", &value.initial_metadata, |cx, header| {
+        if header.value.contains('%') {
+            return cx.refuse("value", "operators are not supported");
+        }
+        Some((cx.intern_lower(&header.key), cx.intern(&header.value)))
+    });
+    Some(Service { cluster, authority, metadata })
 }
 
 /// What a route says about the filter that asks a service.

@@ -5,7 +5,7 @@ use super::common::{
     ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, HEADER_MUTATION, PERCENT, RUNTIME_FRACTION, STRING_MATCHER,
 };
 use super::istio::{ISTIO_STATS, PEER_METADATA};
-use super::rate_limit::LOCAL_RATE_LIMIT;
+use super::rate_limit::{GLOBAL_RATE_LIMIT, LOCAL_RATE_LIMIT};
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -25,6 +25,7 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.cors.v3.Cors", AnyRule::Message(&CORS_FILTER)),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", AnyRule::Message(&GRPC_STATS)),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", AnyRule::Message(&GLOBAL_RATE_LIMIT)),
     (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
         AnyRule::Message(&HEADER_MUTATION_FILTER),

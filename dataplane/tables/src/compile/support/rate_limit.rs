@@ -1,7 +1,7 @@
 //! Fields of rate limits.
 
 use super::Rule::*;
-use super::common::{HEADER_VALUE_OPTION, RUNTIME_FRACTION};
+use super::common::{HEADER_VALUE, HEADER_VALUE_OPTION, RUNTIME_FRACTION};
 use super::route::{HEADER_MATCHER, QUERY_MATCHER};
 use super::{Message, row};
 
@@ -197,3 +197,67 @@ pub(super) static TOKEN_BUCKET: Message = Message {
 
 pub(super) static HTTP_STATUS: Message =
     Message { name: "envoy.type.v3.HttpStatus", fields: &[row(1, "code", Supported)] };
+
+pub(super) static GLOBAL_RATE_LIMIT: Message = Message {
+    name: "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+    fields: &[
+        row(1, "domain", Supported),
+        row(2, "stage", Supported),
+        row(3, "request_type", Supported),
+        row(4, "timeout", Supported),
+        row(5, "failure_mode_deny", Supported),
+        row(6, "rate_limited_as_resource_exhausted", Supported),
+        row(7, "rate_limit_service", Message(&SERVICE_CONFIG)),
+        row(8, "enable_x_ratelimit_headers", Supported),
+        row(9, "disable_x_envoy_ratelimited_header", Supported),
+        row(10, "rate_limited_status", Message(&HTTP_STATUS)),
+        row(11, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(12, "status_on_error", Message(&HTTP_STATUS)),
+        row(13, "stat_prefix", Refused("counters are those of the request's cluster")),
+        row(14, "filter_enabled", Message(&RUNTIME_FRACTION)),
+        row(15, "filter_enforced", Message(&RUNTIME_FRACTION)),
+        row(16, "failure_mode_deny_percent", Refused("set failure_mode_deny")),
+        row(17, "rate_limits", Refused("set the rate limits of routes")),
+        row(18, "metadata_namespace", Ignored("nothing that is supported reads the service's metadata")),
+        row(19, "enable_retry_after_header", RefusedUnlessZero("not supported")),
+    ],
+};
+
+pub(super) static SERVICE_CONFIG: Message = Message {
+    name: "envoy.config.ratelimit.v3.RateLimitServiceConfig",
+    fields: &[
+        row(2, "grpc_service", Message(&GRPC_SERVICE)),
+        row(4, "transport_api_version", Ignored("version 3 is the only one there is")),
+    ],
+};
+
+pub(super) static RATE_LIMIT_OF_ROUTE: Message = Message {
+    name: "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute",
+    fields: &[
+        row(1, "vh_rate_limits", Supported),
+        row(2, "override_option", RefusedUnlessZero("use rate_limits or vh_rate_limits")),
+        row(3, "rate_limits", Repeated(&RATE_LIMIT)),
+        row(4, "domain", Supported),
+    ],
+};
+
+pub(super) static GRPC_SERVICE: Message = Message {
+    name: "envoy.config.core.v3.GrpcService",
+    fields: &[
+        row(1, "envoy_grpc", Message(&ENVOY_GRPC)),
+        row(3, "timeout", Ignored("the rate limit filter has its own")),
+        row(5, "initial_metadata", Repeated(&HEADER_VALUE)),
+        row(6, "retry_policy", Refused("calls are not repeated")),
+    ],
+};
+
+pub(super) static ENVOY_GRPC: Message = Message {
+    name: "envoy.config.core.v3.GrpcService.EnvoyGrpc",
+    fields: &[
+        row(1, "cluster_name", Supported),
+        row(2, "authority", Supported),
+        row(3, "retry_policy", Refused("calls are not repeated")),
+        row(4, "max_receive_message_length", Ignored("answers are bounded to 64 KiB")),
+        row(5, "skip_envoy_headers", RefusedUnlessZero("calls say that they are internal")),
+    ],
+};

@@ -6,13 +6,14 @@ use super::common::{
     REGEX_SUBSTITUTE, RUNTIME_FRACTION, STRING_MATCHER,
 };
 use super::http::{CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
-use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT};
+use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT, RATE_LIMIT_OF_ROUTE};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.fault.v3.HTTPFault", AnyRule::Message(&FAULT)),
     ("envoy.extensions.filters.http.cors.v3.CorsPolicy", AnyRule::Message(&CORS_POLICY)),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute", AnyRule::Message(&RATE_LIMIT_OF_ROUTE)),
     (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
         AnyRule::Message(&HEADER_MUTATION_PER_ROUTE),
