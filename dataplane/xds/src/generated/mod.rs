@@ -174,6 +174,11 @@ pub mod envoy {
                         include!("envoy.extensions.filters.network.http_connection_manager.v3.rs");
                     }
                 }
+                pub mod sni_cluster {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.sni_cluster.v3.rs");
+                    }
+                }
                 pub mod tcp_proxy {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.tcp_proxy.v3.rs");
@@ -344,6 +349,17 @@ pub mod io {
         pub mod http {
             pub mod peer_metadata {
                 include!("io.istio.http.peer_metadata.rs");
+            }
+        }
+    }
+}
+pub mod ringsail {
+    pub mod filters {
+        pub mod network {
+            pub mod fault {
+                pub mod v1 {
+                    include!("ringsail.filters.network.fault.v1.rs");
+                }
             }
         }
     }
