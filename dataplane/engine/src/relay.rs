@@ -4,30 +4,32 @@
 //! upstream's reset becomes the client's; an upstream's FIN and our own time limits become a FIN.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ringsail_runtime::net::Stream;
-use ringsail_runtime::publish::Current;
-use ringsail_runtime::time::{now, sleep_until};
+use ringsail_runtime::time::{now, sleep, sleep_until};
 use ringsail_runtime::{Either, race};
-use ringsail_tables::cluster::Discovery;
-use ringsail_tables::{ClusterSlot, Tables};
-use ringsail_telemetry::{ClusterCounter, ResponseFlag, TcpCounter};
+use ringsail_tables::ClusterSlot;
+use ringsail_tables::tcp_fault::{Drawn, TcpFault};
+use ringsail_tables::tcp_proxy::LogTimes;
+use ringsail_telemetry::{ResponseFlag, TcpCounter};
 
 use crate::connection::Connection;
-use crate::failure::Failure;
 use crate::inflow::Inflow;
 use crate::record;
+use crate::server_first::Candidate;
 use crate::serving::ChainStats;
 use crate::shard::Shard;
 use crate::telemetry::{self, LiveCell};
 use crate::trail::Trail;
-use crate::upstream::{self, HostKey, Outcome, Wish};
+use crate::upstream;
+use copy::{Limits, both_ways};
+use reach::{Target, connect, hash_of};
+
+mod copy;
+mod reach;
 
 /// An upstream that was connected before the filter chain was known.
 pub struct Early {
@@ -43,11 +45,12 @@ pub struct Early {
 /// it comes to that, and reports what goes wrong then.
 pub async fn connect_early(
     shard: &Rc<Shard>,
-    cluster: ClusterSlot,
+    candidate: Candidate,
     restored: Option<SocketAddr>,
 ) -> Option<Early> {
     let mut trail = Trail::default();
-    let target = Target { cluster, restored, attempts_max: 1 };
+    let Candidate { cluster, source } = candidate;
+    let target = Target { cluster, restored, hash: hash_of(source), attempts_max: 1, backoff: None };
     let upstream = connect(shard, || shard.current_tables(), target, &mut trail).await.ok()?;
     Some(Early { upstream: Rc::new(upstream), greeting: Inflow::default(), cluster, trail })
 }
@@ -68,14 +71,14 @@ pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow,
             Fate::Idle => stats.add(TcpCounter::IdleTimeout, 1),
             Fate::TooOld => stats.add(TcpCounter::MaxDownstreamConnectionDuration, 1),
             Fate::NoCluster => stats.add(TcpCounter::DownstreamCxNoRoute, 1),
-            Fate::Unreachable | Fate::Ended | Fate::UpstreamReset | Fate::ClientReset => {}
+            Fate::Unreachable | Fate::Ended | Fate::UpstreamReset | Fate::ClientReset | Fate::Faulted => {}
         }
     }
     let live = live.take().or_else(|| telemetry::connected(&shard, &connection, &trail, &counts));
     live.into_iter().for_each(|live| live.close());
     record::relay(&shard, &connection, &trail, &counts);
     match fate {
-        Fate::NoCluster | Fate::Unreachable | Fate::UpstreamReset => {
+        Fate::NoCluster | Fate::Unreachable | Fate::UpstreamReset | Fate::Faulted => {
             // This task is the connection's only owner.
             if let Some(connection) = Rc::into_inner(connection) {
                 connection.stream.reset();
@@ -118,15 +121,51 @@ enum Fate {
     Idle,
     /// It lasted too long.
     TooOld,
+    /// Broken on purpose.
+    Faulted,
 }
 
 /// What a connection needs of its TCP proxy, which may change under it.
 #[derive(Clone, Copy)]
 struct Settings {
-    cluster: ClusterSlot,
-    connect_attempts_max: u32,
+    target: Target,
     idle_timeout: Option<Duration>,
     duration_max: Option<Duration>,
+    connect_on_data: bool,
+    log_times: LogTimes,
+    fault: Drawn,
+}
+
+impl Settings {
+    /// As the connection's filter chain says at this moment; `None` when there is no such cluster.
+    fn of(shard: &Shard, connection: &Connection, trail: &mut Trail) -> Option<Settings> {
+        let entered = connection.enter(shard);
+        let proxy = entered.chain.tcp_proxy()?;
+        let asked = connection.sniffed.server_name();
+        let cluster = if proxy.cluster_by_server_name && !asked.is_empty() {
+            trail.set_cluster_name(asked);
+            ClusterSlot(entered.tables.cluster_named(asked)?.id.slot)
+        } else {
+            let picked = proxy.pick(fastrand::u64(..));
+            trail.set_cluster_name(&picked.name);
+            picked.slot
+        };
+        let draw = |fault: &TcpFault| fault.draw(shard.wall_clock(), || fastrand::u64(..));
+        Some(Settings {
+            target: Target {
+                cluster,
+                restored: connection.restored,
+                hash: hash_of(connection.peer.filter(|_| proxy.hash_by_source_ip)),
+                attempts_max: proxy.connect_attempts_max,
+                backoff: proxy.backoff,
+            },
+            idle_timeout: proxy.idle_timeout,
+            duration_max: proxy.drawn_duration_max(fastrand::f64()),
+            connect_on_data: proxy.connect_on_data,
+            log_times: proxy.log_times,
+            fault: proxy.fault.as_ref().map(draw).unwrap_or_default(),
+        })
+    }
 }
 
 async fn serve(
@@ -137,52 +176,20 @@ async fn serve(
     trail: &mut Trail,
     (counts, live): (&Rc<Counts>, &LiveCell),
 ) -> Fate {
-    let settings = {
-        let chain = connection.enter(shard).chain;
-        let Some(proxy) = chain.tcp_proxy() else { return Fate::NoCluster };
-        let target = proxy.pick(fastrand::u64(..));
-        trail.set_cluster_name(&target.name);
-        Settings {
-            cluster: target.slot,
-            connect_attempts_max: proxy.connect_attempts_max,
-            idle_timeout: proxy.idle_timeout,
-            duration_max: proxy.duration_max,
-        }
+    let Some(settings) = Settings::of(shard, connection, trail) else {
+        trail.flag(ResponseFlag::NoClusterFound);
+        return Fate::NoCluster;
     };
+    if settings.log_times.on_start {
+        record::relay(shard, connection, trail, counts);
+    }
     let too_old = async {
         match settings.duration_max {
             Some(max) => sleep_until(connection.opened + max).await,
             None => std::future::pending().await,
         }
     };
-    let relayed = async {
-        // One for another cluster was connected by a version of the configuration that is gone.
-        let (upstream, greeting) = match early.filter(|early| early.cluster == settings.cluster) {
-            Some(early) => {
-                trail.adopt_upstream(early.trail);
-                (early.upstream, early.greeting)
-            }
-            None => {
-                let target = Target {
-                    cluster: settings.cluster,
-                    restored: connection.restored,
-                    attempts_max: settings.connect_attempts_max,
-                };
-                match connect(shard, || connection.enter(shard).tables, target, trail).await {
-                    Ok(upstream) => (Rc::new(upstream), Inflow::default()),
-                    Err(fate) => return fate,
-                }
-            }
-        };
-        live.set(telemetry::connected(shard, connection, trail, counts));
-        counts.last_activity.set(now());
-        let idle = idle(&counts.last_activity, settings.idle_timeout);
-        match race(both_ways((&connection.stream, inflow), (&upstream.stream, greeting), counts), idle).await
-        {
-            Either::Left(fate) => fate,
-            Either::Right(()) => Fate::Idle,
-        }
-    };
+    let relayed = relayed(shard, connection, (inflow, early), settings, trail, (counts, live));
     let fate = match race(relayed, too_old).await {
         Either::Left(fate) => fate,
         Either::Right(()) => Fate::TooOld,
@@ -191,91 +198,122 @@ async fn serve(
         Fate::UpstreamReset => trail.flag(ResponseFlag::UpstreamRemoteReset),
         Fate::TooOld => trail.flag(ResponseFlag::DurationTimeout),
         Fate::NoCluster => trail.flag(ResponseFlag::NoClusterFound),
+        Fate::Faulted => trail.flag(ResponseFlag::FaultInjected),
         Fate::Unreachable | Fate::Ended | Fate::ClientReset | Fate::Idle => {}
     }
     fate
 }
 
-/// Where to connect.
-#[derive(Clone, Copy)]
-struct Target {
-    cluster: ClusterSlot,
-    /// Where the client wanted to go, for clusters that forward there.
-    restored: Option<SocketAddr>,
-    attempts_max: u32,
+async fn relayed(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    (mut inflow, early): (Inflow, Option<Early>),
+    settings: Settings,
+    trail: &mut Trail,
+    (counts, live): (&Rc<Counts>, &LiveCell),
+) -> Fate {
+    let fault = settings.fault;
+    if let Some(delay) = fault.connect_delay {
+        trail.flag(ResponseFlag::DelayInjected);
+        sleep(delay).await;
+    }
+    if fault.refuse {
+        return Fate::Faulted;
+    }
+    if fault.blackhole {
+        trail.flag(ResponseFlag::FaultInjected);
+        return swallow(&connection.stream, inflow, settings.idle_timeout, counts).await;
+    }
+    if settings.connect_on_data {
+        match inflow.fill(&connection.stream).await {
+            Ok(true) => {}
+            Ok(false) => return Fate::Ended,
+            Err(_) => return Fate::ClientReset,
+        }
+    }
+    // One for another cluster was connected by a version of the configuration that is gone.
+    let (upstream, greeting) = match early.filter(|early| early.cluster == settings.target.cluster) {
+        Some(early) => {
+            trail.adopt_upstream(early.trail);
+            (early.upstream, early.greeting)
+        }
+        None => match connect(shard, || connection.enter(shard).tables, settings.target, trail).await {
+            Ok(upstream) => (Rc::new(upstream), Inflow::default()),
+            Err(fate) => return fate,
+        },
+    };
+    live.set(telemetry::connected(shard, connection, trail, counts));
+    if settings.log_times.on_connected {
+        record::relay(shard, connection, trail, counts);
+    }
+    counts.last_activity.set(now());
+    let limits = Limits {
+        reset_after: fault.reset.and_then(|at| at.bytes),
+        ends_after: fault.half_close_after_bytes,
+        bytes_per_second: fault.bytes_per_second,
+    };
+    let fate = {
+        let both = both_ways((&connection.stream, inflow), (&upstream.stream, greeting), counts, limits);
+        let timers = async {
+            let periodic = log_periodically(shard, connection, settings.log_times.interval, trail, counts);
+            let reset = async {
+                match fault.reset.and_then(|at| at.time) {
+                    Some(time) => sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let idle = idle(&counts.last_activity, settings.idle_timeout);
+            match race(idle, race(reset, periodic)).await {
+                Either::Left(()) => Fate::Idle,
+                Either::Right(_) => Fate::Faulted,
+            }
+        };
+        match race(both, timers).await {
+            Either::Left(fate) | Either::Right(fate) => fate,
+        }
+    };
+    if let (Fate::Faulted, Some(upstream)) = (fate, Rc::into_inner(upstream)) {
+        upstream.stream.reset();
+    }
+    fate
 }
 
-/// Connects to an endpoint of the cluster; other endpoints are tried as often as the proxy may.
-async fn connect(
-    shard: &Rc<Shard>,
-    tables: impl Fn() -> Current<Tables>,
-    Target { cluster, restored, attempts_max }: Target,
-    trail: &mut Trail,
-) -> Result<upstream::Connection, Fate> {
-    let mut tried: Vec<HostKey> = Vec::new();
-    loop {
-        let (state, choice, lease, options) = {
-            let tables = tables();
-            let cluster = tables.cluster_in(cluster).ok_or(Fate::NoCluster)?;
-            let state = shard.cluster(&cluster);
-            trail.seen.service = Some(shard.telemetry.service(&cluster));
-            trail.cluster_stat_name.clear();
-            trail.cluster_stat_name.push_str(cluster.cluster.stat_name());
-            let destination = match &cluster.cluster.discovery {
-                Discovery::OriginalDst { port_override, .. } => restored.map(|mut destination| {
-                    destination.set_port(port_override.unwrap_or(destination.port()));
-                    destination
-                }),
-                Discovery::Static
-                | Discovery::StrictDns(_)
-                | Discovery::LogicalDns(_)
-                | Discovery::Eds { .. } => None,
-            };
-            let wish = Wish { destination, tried: &tried, attempts_max: RETRY_PICKS, ..Wish::default() };
-            let Some(choice) = state.pick(&cluster, wish) else {
-                state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
-                trail.flag(ResponseFlag::NoHealthyUpstream);
-                return Err(Fate::Unreachable);
-            };
-            let endpoint = choice.endpoint(cluster.endpoints);
-            trail.seen.upstream = endpoint.and_then(|endpoint| shard.telemetry.endpoint(endpoint));
-            let lease = shard.lease(&cluster, &state, false);
-            (state, choice, lease, upstream::options(&cluster.cluster.connection))
-        };
-        trail.upstream_host = Some(choice.address.clone());
-        trail.attempts += 1;
-        let Some(permit) = state.connections.take(lease.connections_max) else {
-            state.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
-            trail.flag(ResponseFlag::UpstreamOverflow);
-            return Err(Fate::Unreachable);
-        };
-        match upstream::open(&state, &choice, &options, permit).await {
-            Ok(upstream) => {
-                choice.host.tell(Outcome::Reached);
-                trail.upstream_local = upstream.local_address;
-                return Ok(upstream);
+/// Takes what the client sends, and does nothing with it.
+async fn swallow(client: &Stream, mut inflow: Inflow, limit: Option<Duration>, counts: &Counts) -> Fate {
+    counts.last_activity.set(now());
+    let taking = async {
+        loop {
+            match inflow.fill(client).await {
+                Ok(true) => {}
+                Ok(false) => return Fate::Ended,
+                Err(_) => return Fate::ClientReset,
             }
-            Err(failure) => {
-                Outcome::of(failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
-                failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
-                if let Failure::ConnectFailure(error) = failure {
-                    trail.transport_failure = error.transport_failure_reason();
-                }
-                tried.push(choice.host.key);
-                if trail.attempts >= attempts_max.max(1) {
-                    state.stats.add(ClusterCounter::UpstreamCxConnectAttemptsExceeded, 1);
-                    // Compat: the order Envoy logs for TCP, also after a single attempt.
-                    trail.flag(ResponseFlag::UpstreamConnectionFailure);
-                    trail.flag(ResponseFlag::UpstreamRetryLimitExceeded);
-                    return Err(Fate::Unreachable);
-                }
-            }
+            let taken = inflow.bytes().len();
+            counts.up.set(counts.up.get() + taken as u64);
+            counts.last_activity.set(now());
+            inflow.consume(taken);
         }
+    };
+    match race(taking, idle(&counts.last_activity, limit)).await {
+        Either::Left(fate) => fate,
+        Either::Right(()) => Fate::Idle,
     }
 }
 
-/// Picks that may be spent on finding an endpoint that was not tried yet.
-const RETRY_PICKS: u32 = 5;
+/// Writes access log lines while the connection lasts; never ends.
+async fn log_periodically(
+    shard: &Shard,
+    connection: &Connection,
+    interval: Option<Duration>,
+    trail: &Trail,
+    counts: &Counts,
+) {
+    let Some(interval) = interval else { return std::future::pending().await };
+    loop {
+        sleep(interval).await;
+        record::relay(shard, connection, trail, counts);
+    }
+}
 
 /// Ready when nothing has moved for `limit`.
 async fn idle(last_activity: &Cell<Instant>, limit: Option<Duration>) {
@@ -286,64 +324,5 @@ async fn idle(last_activity: &Cell<Instant>, limit: Option<Duration>) {
             return;
         }
         sleep_until(deadline).await;
-    }
-}
-
-/// Copies both directions until each has ended, or either socket is reset. Each side comes with what it has said.
-async fn both_ways(
-    (downstream, inflow): (&Stream, Inflow),
-    (upstream, greeting): (&Stream, Inflow),
-    counts: &Counts,
-) -> Fate {
-    let activity = &counts.last_activity;
-    let mut up = pin!(copy(downstream, inflow, upstream, &counts.up, activity));
-    let mut down = pin!(copy(upstream, greeting, downstream, &counts.down, activity));
-    let (mut up_ended, mut down_ended) = (false, false);
-    poll_fn(|cx| {
-        if !up_ended && let Poll::Ready(result) = up.as_mut().poll(cx) {
-            match result {
-                Ok(()) => up_ended = true,
-                Err(Broken::Source) => return Poll::Ready(Fate::ClientReset),
-                Err(Broken::Sink) => return Poll::Ready(Fate::UpstreamReset),
-            }
-        }
-        if !down_ended && let Poll::Ready(result) = down.as_mut().poll(cx) {
-            match result {
-                Ok(()) => down_ended = true,
-                Err(Broken::Source) => return Poll::Ready(Fate::UpstreamReset),
-                Err(Broken::Sink) => return Poll::Ready(Fate::ClientReset),
-            }
-        }
-        if up_ended && down_ended { Poll::Ready(Fate::Ended) } else { Poll::Pending }
-    })
-    .await
-}
-
-/// Which socket of a copy is gone.
-enum Broken {
-    Source,
-    Sink,
-}
-
-/// Copies one direction until its source ends, and passes the end on.
-async fn copy(
-    source: &Stream,
-    mut inflow: Inflow,
-    sink: &Stream,
-    count: &Cell<u64>,
-    last_activity: &Cell<Instant>,
-) -> Result<(), Broken> {
-    loop {
-        if !inflow.fill(source).await.map_err(|_| Broken::Source)? {
-            // A sink that is gone says so to the other direction.
-            let _ = sink.shutdown_write();
-            return Ok(());
-        }
-        let bytes = inflow.bytes();
-        let moved = bytes.len();
-        sink.send_all(bytes).await.map_err(|_| Broken::Sink)?;
-        count.set(count.get() + moved as u64);
-        last_activity.set(now());
-        inflow.consume(moved);
     }
 }

@@ -23,6 +23,15 @@ use crate::relay::{self, Early};
 use crate::shard::Shard;
 use crate::sniff::{Protocol, Sniffed};
 
+/// Where a client's bytes would go if it stayed silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// The cluster.
+    pub cluster: ClusterSlot,
+    /// The client, where the cluster is balanced by it.
+    pub source: Option<SocketAddr>,
+}
+
 /// The cluster that a connection whose protocol is about to be detected would reach if its client stayed silent, if there
 /// is exactly one.
 ///
@@ -32,14 +41,17 @@ pub fn candidate(
     listener: &Listener,
     peer: Option<SocketAddr>,
     local: Option<SocketAddr>,
-) -> Option<ClusterSlot> {
+) -> Option<Candidate> {
     if !listener.server_first || !listener.continue_on_listener_filters_timeout {
         return None;
     }
     let silent = Sniffed::as_is(Protocol::Unknown);
     let index = silent.facts(peer, local, |facts| listener.filter_chain_index(facts))?;
     match &listener.filter_chains[index].terminal {
-        Terminal::Tcp(proxy) => proxy.only_cluster(),
+        Terminal::Tcp(proxy) => Some(Candidate {
+            cluster: proxy.only_cluster()?,
+            source: peer.filter(|_| proxy.hash_by_source_ip),
+        }),
         Terminal::Http(_) => None,
     }
 }
@@ -48,7 +60,7 @@ pub fn candidate(
 /// Where that cannot happen any more it never returns: the client, or the timeout, will decide.
 pub async fn watch(
     shard: &Rc<Shard>,
-    candidate: ClusterSlot,
+    candidate: Candidate,
     restored: Option<SocketAddr>,
     early: &RefCell<Option<Early>>,
 ) {

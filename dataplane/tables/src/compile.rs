@@ -37,6 +37,7 @@ mod report;
 mod route;
 mod route_action;
 mod slots;
+mod tcp;
 mod value;
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub mod route;
 mod string_match;
 mod strings;
 mod tables;
+pub mod tcp_fault;
 pub mod tcp_proxy;
 pub mod template;
 pub mod token_bucket;

@@ -17,6 +17,7 @@ use super::fingerprint::Fingerprint;
 use super::hcm::connection_manager;
 use super::istio;
 use super::metadata::metadata;
+use super::tcp::{before, tcp_proxy};
 use super::value::{address, cidr, duration, holds, plain, port, timeout, unpack};
 use crate::address::{Address, Cidr};
 use crate::filter_chain::{ChainKey, FilterChain, FilterChainMatcher, Rule, SourceType, Terminal};
@@ -25,7 +26,6 @@ use crate::istio::IstioStats;
 use crate::limits::{FILTER_CHAIN_RULES_MAX, NESTING_MAX};
 use crate::listener::{Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate};
 use crate::strings::Str;
-use crate::tcp_proxy::{TcpCluster, TcpProxy};
 
 /// Source: `Listener.listener_filters_timeout`.
 const LISTENER_FILTERS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
@@ -33,8 +33,6 @@ const LISTENER_FILTERS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 pub(super) const BUFFER_BYTES_DEFAULT: u32 = 1024 * 1024;
 /// Name space of our own settings in the metadata of a listener.
 const OWN_METADATA: &str = "ringsail";
-/// Source: `TcpProxy.idle_timeout`.
-const TCP_IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 
 pub(super) fn listener(cx: &mut Context<'_>, id: ListenerId, value: &pb::Listener) -> Option<Listener> {
     let addresses = addresses(cx, value)?;
@@ -222,18 +220,20 @@ fn terminal(cx: &mut Context<'_>, filters: &[pb::Filter], inline_key: &str) -> O
         let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
             return cx.refuse(&format!("filters[{index}].typed_config"), "is not set");
         };
+        let serves_http = holds::<HttpConnectionManager>(any);
+        if !serves_http && !holds::<tcp::TcpProxy>(any) {
+            continue;
+        }
+        let before = before(cx, &filters[..index], serves_http)?;
         let mark = cx.report.enter(format_args!("filters[{index}].typed_config"));
-        let terminal = if holds::<HttpConnectionManager>(any) {
+        let terminal = if serves_http {
             unpack::<HttpConnectionManager>(cx, any)
                 .and_then(|value| connection_manager(cx, &value, inline_key))
                 .map(|manager| Terminal::Http(Arc::new(manager)))
-        } else if holds::<tcp::TcpProxy>(any) {
-            unpack::<tcp::TcpProxy>(cx, any)
-                .and_then(|value| tcp_proxy(cx, &value))
-                .map(|proxy| Terminal::Tcp(Arc::new(proxy)))
         } else {
-            cx.report.leave(mark);
-            continue;
+            unpack::<tcp::TcpProxy>(cx, any)
+                .and_then(|value| tcp_proxy(cx, &value, before))
+                .map(|proxy| Terminal::Tcp(Arc::new(proxy)))
         };
         if index + 1 != filters.len() {
             cx.report.refuse("must be the last filter of its chain");
@@ -260,48 +260,6 @@ fn istio_stats(cx: &mut Context<'_>, filters: &[pb::Filter]) -> Option<Arc<Istio
         cx.report.leave(mark);
         stats
     })
-}
-
-fn tcp_proxy(cx: &mut Context<'_>, value: &tcp::TcpProxy) -> Option<TcpProxy> {
-    use tcp::tcp_proxy::ClusterSpecifier;
-    if value.stat_prefix.is_empty() {
-        return cx.refuse("stat_prefix", "is empty");
-    }
-    let clusters: Box<[TcpCluster]> = match &value.cluster_specifier {
-        Some(ClusterSpecifier::Cluster(name)) => Box::new([tcp_cluster(cx, name, 1)?]),
-        Some(ClusterSpecifier::WeightedClusters(weighted)) => cx.at("weighted_clusters", |cx| {
-            cx.each("clusters", &weighted.clusters, |cx, cluster| {
-                tcp_cluster(cx, &cluster.name, cluster.weight)
-            })
-        }),
-        None => return cx.refuse("cluster", "is not set"),
-    };
-    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
-    let Some(total_weight) = u32::try_from(sum).ok().filter(|sum| *sum > 0) else {
-        return cx.refuse("weighted_clusters", format_args!("weights add up to {sum}"));
-    };
-    Some(TcpProxy {
-        stat_prefix: cx.intern(&value.stat_prefix),
-        clusters,
-        total_weight,
-        idle_timeout: timeout(cx, "idle_timeout", &value.idle_timeout, Some(TCP_IDLE_TIMEOUT_DEFAULT)),
-        duration_max: timeout(
-            cx,
-            "max_downstream_connection_duration",
-            &value.max_downstream_connection_duration,
-            None,
-        ),
-        connect_attempts_max: value.max_connect_attempts.unwrap_or(1),
-        access_logs: access_logs(cx, &value.access_log),
-    })
-}
-
-fn tcp_cluster(cx: &mut Context<'_>, name: &str, weight: u32) -> Option<TcpCluster> {
-    if name.is_empty() {
-        return cx.refuse("cluster", "is empty");
-    }
-    let (name, slot) = cx.cluster(name);
-    Some(TcpCluster { name, slot, weight })
 }
 
 /// Adds every combination of the values of a match.

@@ -679,3 +679,58 @@ fn health_checks_are_compiled_or_refused() {
     let two = json!({"health_checks": [check(json!({}))["health_checks"][0], check(json!({}))["health_checks"][0]]});
     assert!(refuse(&mut Compiler::new(), cluster("a", two)).starts_with("health_checks: "));
 }
+
+/// The findings of a listener with these filters before its TCP proxy, and these settings of it.
+fn relaying(filters: Value, settings: Value) -> Vec<String> {
+    let mut proxy = json!({"@type": TCP_PROXY, "stat_prefix": "p", "cluster": "a"});
+    settings.as_object().unwrap().iter().for_each(|(key, value)| proxy[key] = value.clone());
+    let mut filters = filters.as_array().unwrap().clone();
+    filters.push(json!({"name": "tcp", "typed_config": proxy}));
+    let more = json!({"filter_chains": [{"filters": filters}]});
+    let (_, found) =
+        Compiler::new().apply([cluster("a", json!({})), tcp_listener("l", "127.0.0.1", 1, more)]);
+    found.iter().map(|finding| finding.field.clone()).collect()
+}
+
+fn fault(fault: Value) -> Value {
+    let mut fault = fault;
+    fault["@type"] = json!("type.googleapis.com/ringsail.filters.network.fault.v1.TcpFault");
+    json!([{"name": "fault", "typed_config": fault}])
+}
+
+#[test]
+fn faults_that_do_not_say_whom_or_what_are_refused_by_their_field() {
+    const AT: &str = "filter_chains[0].filters[0].typed_config";
+    let everybody = json!({"numerator": 100});
+    assert!(relaying(fault(json!({"refuse": {"percentage": everybody}})), json!({})).is_empty());
+    for (broken, field) in [
+        (json!({"refuse": {}}), "refuse.percentage"),
+        (json!({"connect_delay": {"percentage": everybody}}), "connect_delay.delay"),
+        (json!({"reset": {"percentage": everybody}}), "reset"),
+        (json!({"bandwidth": {"percentage": everybody}}), "bandwidth.bytes_per_second"),
+        (json!({"blackhole": {"percentage": {"numerator": 1, "denominator": 7}}}), "blackhole.percentage"),
+    ] {
+        let found = relaying(fault(broken), json!({}));
+        assert!(found.iter().any(|found| found.contains(AT) && found.ends_with(field)), "{field}: {found:?}");
+    }
+}
+
+#[test]
+fn settings_of_a_tcp_proxy_that_cannot_be_meant_are_refused_by_their_field() {
+    for (settings, field) in [
+        (json!({"upstream_connect_mode": "ON_DOWNSTREAM_DATA"}), "upstream_connect_mode"),
+        (json!({"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE"}), "upstream_connect_mode"),
+        (json!({"backoff_options": {}}), "backoff_options.base_interval"),
+        (
+            json!({"backoff_options": {"base_interval": "2s", "max_interval": "1s"}}),
+            "backoff_options.max_interval",
+        ),
+        (json!({"hash_policy": [{"filter_state": {"key": "k"}}]}), "hash_policy[0].filter_state"),
+        (json!({"tunneling_config": {"hostname": "h"}}), "tunneling_config"),
+        (json!({"metadata_match": {}}), "metadata_match"),
+        (json!({"access_log_options": {}, "flush_access_log_on_connected": true}), "access_log_options"),
+    ] {
+        let found = relaying(json!([]), settings.clone());
+        assert!(found.iter().any(|found| found.ends_with(field)), "{settings}: {found:?}");
+    }
+}

@@ -1,7 +1,9 @@
 //! Fields of listeners, their filters and filter chains.
 
 use super::Rule::*;
-use super::common::{ACCESS_LOG, ADDRESS, CIDR_RANGE, INT32_RANGE, METADATA, TRANSPORT_SOCKET};
+use super::common::{
+    ACCESS_LOG, ADDRESS, CIDR_RANGE, FRACTIONAL_PERCENT, INT32_RANGE, METADATA, PERCENT, TRANSPORT_SOCKET,
+};
 use super::http::HTTP_CONNECTION_MANAGER;
 use super::istio::ISTIO_STATS;
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
@@ -18,6 +20,12 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
         AnyRule::Message(&HTTP_CONNECTION_MANAGER),
     ),
     ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", AnyRule::Message(&TCP_PROXY)),
+    ("envoy.extensions.filters.network.sni_cluster.v3.SniCluster", AnyRule::Message(&SNI_CLUSTER)),
+    (
+        "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+        AnyRule::Refused("dynamic forward proxies are not supported"),
+    ),
+    ("ringsail.filters.network.fault.v1.TcpFault", AnyRule::Message(&TCP_FAULT)),
     (
         "envoy.tcp.metadataexchange.config.MetadataExchange",
         AnyRule::Ignored("peer metadata is exchanged on mutual TLS only, which is refused"),
@@ -200,18 +208,22 @@ pub(super) static TCP_PROXY: Message = Message {
         row(8, "idle_timeout", Supported),
         row(9, "metadata_match", Refused("subset load balancing is not supported")),
         row(10, "weighted_clusters", Message(&TCP_WEIGHTED)),
-        row(11, "hash_policy", Refused("hash policies are not supported")),
+        row(11, "hash_policy", Repeated(&TCP_HASH_POLICY)),
         row(12, "tunneling_config", Refused("tunnelling is not supported")),
         row(13, "max_downstream_connection_duration", Supported),
         row(14, "on_demand", Refused("on-demand discovery is not supported")),
-        row(15, "access_log_flush_interval", Ignored("lines are written when connections end")),
-        row(16, "flush_access_log_on_connected", Refused(UNSUPPORTED)),
-        row(17, "access_log_options", Refused(UNSUPPORTED)),
-        row(18, "backoff_options", Refused(UNSUPPORTED)),
+        row(15, "access_log_flush_interval", Supported),
+        row(16, "flush_access_log_on_connected", Supported),
+        row(17, "access_log_options", Message(&TCP_ACCESS_LOG_OPTIONS)),
+        row(18, "backoff_options", Message(&BACKOFF)),
         row(19, "proxy_protocol_tlvs", Refused("PROXY protocol is not supported")),
-        row(20, "max_downstream_connection_duration_jitter_percentage", Refused(UNSUPPORTED)),
-        row(21, "upstream_connect_mode", Refused(UNSUPPORTED)),
-        row(22, "max_early_data_bytes", Refused(UNSUPPORTED)),
+        row(20, "max_downstream_connection_duration_jitter_percentage", Message(&PERCENT)),
+        row(21, "upstream_connect_mode", Supported),
+        row(
+            22,
+            "max_early_data_bytes",
+            Ignored("at most a block is read before the upstream is connected; more waits in the kernel"),
+        ),
         row(
             23,
             "proxy_protocol_tlv_merge_policy",
@@ -219,6 +231,81 @@ pub(super) static TCP_PROXY: Message = Message {
         ),
         row(24, "check_drain_close", Refused(UNSUPPORTED)),
     ],
+};
+
+pub(super) static BACKOFF: Message = Message {
+    name: "envoy.config.core.v3.BackoffStrategy",
+    fields: &[row(1, "base_interval", Supported), row(2, "max_interval", Supported)],
+};
+
+pub(super) static TCP_HASH_POLICY: Message = Message {
+    name: "envoy.type.v3.HashPolicy",
+    fields: &[
+        row(1, "source_ip", Message(&TCP_HASH_SOURCE_IP)),
+        row(2, "filter_state", Refused("no filter sets state that could be hashed")),
+    ],
+};
+
+pub(super) static TCP_HASH_SOURCE_IP: Message =
+    Message { name: "envoy.type.v3.HashPolicy.SourceIp", fields: &[] };
+
+pub(super) static TCP_ACCESS_LOG_OPTIONS: Message = Message {
+    name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions",
+    fields: &[
+        row(1, "access_log_flush_interval", Supported),
+        row(2, "flush_access_log_on_connected", Supported),
+        row(3, "flush_access_log_on_start", Supported),
+    ],
+};
+
+pub(super) static SNI_CLUSTER: Message =
+    Message { name: "envoy.extensions.filters.network.sni_cluster.v3.SniCluster", fields: &[] };
+
+pub(super) static TCP_FAULT: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault",
+    fields: &[
+        row(1, "connect_delay", Message(&TCP_FAULT_CONNECT_DELAY)),
+        row(2, "refuse", Message(&TCP_FAULT_REFUSE)),
+        row(3, "blackhole", Message(&TCP_FAULT_BLACKHOLE)),
+        row(4, "reset", Message(&TCP_FAULT_RESET)),
+        row(5, "bandwidth", Message(&TCP_FAULT_BANDWIDTH)),
+        row(6, "half_close", Message(&TCP_FAULT_HALF_CLOSE)),
+        row(7, "expires_at", Supported),
+    ],
+};
+
+pub(super) static TCP_FAULT_CONNECT_DELAY: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault.ConnectDelay",
+    fields: &[row(1, "percentage", Message(&FRACTIONAL_PERCENT)), row(2, "delay", Supported)],
+};
+
+pub(super) static TCP_FAULT_REFUSE: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault.Refuse",
+    fields: &[row(1, "percentage", Message(&FRACTIONAL_PERCENT))],
+};
+
+pub(super) static TCP_FAULT_BLACKHOLE: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault.Blackhole",
+    fields: &[row(1, "percentage", Message(&FRACTIONAL_PERCENT))],
+};
+
+pub(super) static TCP_FAULT_RESET: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault.Reset",
+    fields: &[
+        row(1, "percentage", Message(&FRACTIONAL_PERCENT)),
+        row(2, "after_bytes", Supported),
+        row(3, "after", Supported),
+    ],
+};
+
+pub(super) static TCP_FAULT_BANDWIDTH: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault.Bandwidth",
+    fields: &[row(1, "percentage", Message(&FRACTIONAL_PERCENT)), row(2, "bytes_per_second", Supported)],
+};
+
+pub(super) static TCP_FAULT_HALF_CLOSE: Message = Message {
+    name: "ringsail.filters.network.fault.v1.TcpFault.HalfClose",
+    fields: &[row(1, "percentage", Message(&FRACTIONAL_PERCENT)), row(2, "after_bytes", Supported)],
 };
 
 pub(super) static TCP_WEIGHTED: Message = Message {
