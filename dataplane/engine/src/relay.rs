@@ -19,6 +19,7 @@ use ringsail_telemetry::{ResponseFlag, TcpCounter};
 use crate::connection::Connection;
 use crate::inflow::Inflow;
 use crate::record;
+use crate::serve::Established;
 use crate::server_first::Candidate;
 use crate::serving::ChainStats;
 use crate::shard::Shard;
@@ -55,9 +56,9 @@ pub async fn connect_early(
     Some(Early { upstream: Rc::new(upstream), greeting: Inflow::default(), cluster, trail })
 }
 
-/// Relays a connection to its end. `inflow` holds bytes that were looked at to choose the chain, `early` the upstream
-/// that was connected meanwhile.
-pub async fn relay(shard: Rc<Shard>, connection: Rc<Connection>, inflow: Inflow, early: Option<Early>) {
+/// Relays a connection to its end.
+pub async fn relay(shard: Rc<Shard>, established: Established) {
+    let Established { connection, inflow, early } = established;
     let mut trail = Trail::default();
     trail.restart(shard.wall_clock());
     let counts = Rc::new(Counts::default());
@@ -172,7 +173,7 @@ async fn serve(
     shard: &Rc<Shard>,
     connection: &Connection,
     inflow: Inflow,
-    early: Option<Early>,
+    early: Option<Box<Early>>,
     trail: &mut Trail,
     (counts, live): (&Rc<Counts>, &LiveCell),
 ) -> Fate {
@@ -207,7 +208,7 @@ async fn serve(
 async fn relayed(
     shard: &Rc<Shard>,
     connection: &Connection,
-    (mut inflow, early): (Inflow, Option<Early>),
+    (mut inflow, early): (Inflow, Option<Box<Early>>),
     settings: Settings,
     trail: &mut Trail,
     (counts, live): (&Rc<Counts>, &LiveCell),

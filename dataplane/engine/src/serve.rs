@@ -25,31 +25,33 @@ use crate::{record, server_first};
 
 /// Serves one accepted connection to its end; `permit` is its place among the shard's.
 pub async fn connection(shard: Rc<Shard>, accepted_by: Rc<ServingListener>, stream: Stream, permit: Permit) {
-    let counted = Counted::begin(&accepted_by, permit);
+    let mut counted = Counted::begin(&accepted_by, permit);
     // Boxed, as is all that an idle HTTP connection is past or not yet in: a task is as large as its largest step.
-    let Some(established) = Box::pin(establish(&shard, accepted_by, stream)).await else { return };
-    let Established { connection, inflow, early } = established;
-    let (stats, is_http) = {
-        // A long connection must not keep the version it began with.
-        let chain = connection.enter(&shard).chain;
-        (chain.stats.clone(), chain.manager().is_some())
+    // A block of its own, so that what it needs does not stay.
+    let (connection, inflow) = {
+        let Some(established) = Box::pin(establish(&shard, accepted_by, stream)).await else { return };
+        let is_http = {
+            // A long connection must not keep the version it began with.
+            let chain = established.connection.enter(&shard).chain;
+            counted.enter_chain(chain.stats.clone());
+            chain.manager().is_some()
+        };
+        if !is_http {
+            return Box::pin(relay::relay(shard, established)).await;
+        }
+        (established.connection, established.inflow)
     };
-    let _counted = counted.with_chain(stats);
-    if is_http {
-        h1::serve(shard, connection, inflow).await;
-    } else {
-        Box::pin(relay::relay(shard, connection, inflow, early.map(|early| *early))).await;
-    }
+    h1::serve(shard, connection, inflow).await;
 }
 
 /// A connection on its way to its filter chain.
-struct Established {
-    connection: Rc<Connection>,
+pub struct Established {
+    /// The connection.
+    pub connection: Rc<Connection>,
     /// Bytes that were looked at.
-    inflow: Inflow,
-    /// The upstream that was asked whether it speaks first.
-    /// Boxed: few have one, and all would carry the room for it.
-    early: Option<Box<Early>>,
+    pub inflow: Inflow,
+    /// The upstream that was asked whether it speaks first. Boxed: few have one, and all would carry the room for it.
+    pub early: Option<Box<Early>>,
 }
 
 /// Finds out what a connection is and who serves it. `None` when nobody does: it is closed then.
@@ -115,7 +117,7 @@ async fn establish(
         requests: Cell::new(0),
         limits: Default::default(),
     };
-    Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner().map(Box::new) })
+    Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner() })
 }
 
 fn inet(address: std::io::Result<Address>) -> Option<SocketAddr> {
@@ -172,7 +174,7 @@ impl Counted {
         Counted { listener, chain: None, _permit: permit }
     }
 
-    fn with_chain(mut self, chain: ChainStats) -> Counted {
+    fn enter_chain(&mut self, chain: ChainStats) {
         match &chain {
             ChainStats::Http(stats) => {
                 stats.add(HttpCounter::DownstreamCxTotal, 1);
@@ -185,7 +187,6 @@ impl Counted {
             }
         }
         self.chain = Some(chain);
-        self
     }
 }
 

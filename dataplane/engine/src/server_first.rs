@@ -62,7 +62,7 @@ pub async fn watch(
     shard: &Rc<Shard>,
     candidate: Candidate,
     restored: Option<SocketAddr>,
-    early: &RefCell<Option<Early>>,
+    early: &RefCell<Option<Box<Early>>>,
 ) {
     // A client that speaks first nearly always does so at once; it costs the server no needless connection.
     sleep(SERVER_FIRST_GRACE).await;
@@ -71,7 +71,7 @@ pub async fn watch(
         return pending().await;
     };
     let upstream = connected.upstream.clone();
-    *early.borrow_mut() = Some(connected);
+    *early.borrow_mut() = Some(Box::new(connected));
     let mut greeting = Inflow::default();
     loop {
         match greeting.extend(&upstream.stream).await {

@@ -32,8 +32,7 @@ use crate::limits::RECEIVE_BYTES_MAX;
 use crate::shard::{Scratch, Shard};
 
 /// Serves a connection to its end. One that turns out to speak HTTP/2 goes on there.
-pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: Inflow) {
-    let mut waiting = first_bytes;
+pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: Inflow) {
     let mut decided = false;
     loop {
         if waiting.is_empty() && !await_request(&shard, &connection).await {
