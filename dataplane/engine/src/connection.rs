@@ -33,8 +33,8 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// Where the client meant to go: the original destination where it was restored, else our end.
     pub local: Option<SocketAddr>,
-    /// The original destination, where it was restored; [`Self::local`] is the same then.
-    pub restored: Option<SocketAddr>,
+    /// Whether [`Self::local`] is a restored original destination.
+    pub is_restored: bool,
     /// What its first bytes say.
     pub sniffed: Sniffed,
     /// Its number.
@@ -63,6 +63,11 @@ impl Entered {
 }
 
 impl Connection {
+    /// The original destination, where it was restored.
+    pub fn restored(&self) -> Option<SocketAddr> {
+        self.local.filter(|_| self.is_restored)
+    }
+
     /// The configuration of this moment, for one request. Keep it no longer than that: a change takes effect on the
     /// next request of the same connection.
     pub fn enter(&self, shard: &Shard) -> Entered {

@@ -155,7 +155,7 @@ impl Settings {
         Some(Settings {
             target: Target {
                 cluster,
-                restored: connection.restored,
+                restored: connection.restored(),
                 hash: hash_of(connection.peer.filter(|_| proxy.hash_by_source_ip)),
                 attempts_max: proxy.connect_attempts_max,
                 backoff: proxy.backoff,

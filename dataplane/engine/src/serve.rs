@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use ringsail_runtime::net::{Address, Stream};
@@ -24,12 +25,27 @@ use crate::sniff::{self, Protocol, Sniffed};
 use crate::{record, server_first};
 
 /// Serves one accepted connection to its end; `permit` is its place among the shard's.
-pub async fn connection(shard: Rc<Shard>, accepted_by: Rc<ServingListener>, stream: Stream, permit: Permit) {
-    let mut counted = Counted::begin(&accepted_by, permit);
-    // Boxed, as is all that an idle HTTP connection is past or not yet in: a task is as large as its largest step.
+pub fn connection(
+    shard: Rc<Shard>,
+    accepted_by: Rc<ServingListener>,
+    stream: Stream,
+    permit: Permit,
+) -> impl Future<Output = ()> {
+    let counted = Counted::begin(&accepted_by, permit);
+    // Boxed, as is all that an idle HTTP connection is past or not yet in: a task is as large as its largest step. So
+    // are its arguments, which a task keeps for as long as it lasts.
+    let establishing = Box::pin(establish(shard.clone(), accepted_by, stream));
+    run(shard, counted, establishing)
+}
+
+async fn run(
+    shard: Rc<Shard>,
+    mut counted: Counted,
+    establishing: Pin<Box<impl Future<Output = Option<Established>>>>,
+) {
     // A block of its own, so that what it needs does not stay.
     let (connection, inflow) = {
-        let Some(established) = Box::pin(establish(&shard, accepted_by, stream)).await else { return };
+        let Some(established) = establishing.await else { return };
         let is_http = {
             // A long connection must not keep the version it began with.
             let chain = established.connection.enter(&shard).chain;
@@ -56,14 +72,14 @@ pub struct Established {
 
 /// Finds out what a connection is and who serves it. `None` when nobody does: it is closed then.
 async fn establish(
-    shard: &Rc<Shard>,
+    shard: Rc<Shard>,
     accepted_by: Rc<ServingListener>,
     stream: Stream,
 ) -> Option<Established> {
     let peer = inet(stream.peer_addr());
     let own = inet(stream.local_addr());
     let restored = original_destination(&accepted_by.version().listener, &stream);
-    let serving = hand_over(shard, accepted_by, restored);
+    let serving = hand_over(&shard, accepted_by, restored);
     let local = restored.or(own);
 
     let mut inflow = Inflow::default();
@@ -78,7 +94,7 @@ async fn establish(
             match candidate {
                 None => sniffing.await.ok()?,
                 Some(cluster) => {
-                    let watching = server_first::watch(shard, cluster, restored, &early);
+                    let watching = server_first::watch(&shard, cluster, restored, &early);
                     match race(sniffing, watching).await {
                         Either::Left(sniffed) => sniffed.ok()?,
                         Either::Right(()) => Sniffed::as_is(Protocol::Unknown),
@@ -100,7 +116,7 @@ async fn establish(
     let choose = |facts: &ConnectionFacts<'_>| version.listener.filter_chain_index(facts);
     let Some(index) = sniffed.facts(peer, local, choose) else {
         version.stats.add(ListenerCounter::NoFilterChainMatch, 1);
-        record::no_filter_chain(shard, &version, peer, local);
+        record::no_filter_chain(&shard, &version, peer, local);
         stream.reset();
         return None;
     };
@@ -110,7 +126,7 @@ async fn establish(
         serving,
         peer,
         local,
-        restored,
+        is_restored: restored.is_some(),
         sniffed,
         id: shard.next_connection_id(),
         opened: now(),

@@ -221,7 +221,7 @@ fn destination(exchange: &Exchange<'_>, cluster: &ClusterRef<'_>) -> Option<Sock
     let named = http_header.as_ref().and_then(|name| {
         std::str::from_utf8(exchange.request.fields().get(name)?).ok()?.parse::<SocketAddr>().ok()
     });
-    let mut destination = named.or(exchange.facts.connection.restored)?;
+    let mut destination = named.or(exchange.facts.connection.restored())?;
     if let Some(port) = port_override {
         destination.set_port(*port);
     }

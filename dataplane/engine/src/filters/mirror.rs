@@ -102,7 +102,7 @@ pub fn begin(
         let copy = Copy {
             shard: shard.clone(),
             cluster: cluster.id,
-            destination: original.connection.restored,
+            destination: original.connection.restored(),
             high_priority: original.high_priority,
             downstream: original.downstream,
             head,
