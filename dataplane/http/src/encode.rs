@@ -5,14 +5,13 @@ use crate::fields::Fields;
 use crate::framing::{BodyLength, Framing};
 use crate::head::{RequestHead, ResponseHead, Version};
 use crate::hop::list_contains;
-use crate::status::reason_phrase;
 
 /// Writes the request line (`METHOD path HTTP/1.1`), the fields in order, and the framing fields
 /// that [`RequestHead::framing`] asks for.
 ///
-/// `Content-Length` in the fields is written in place when it agrees with the framing, left out
-/// when not, and added at the end when missing. Compat: `transfer-encoding: chunked` always stands
-/// at the end. `connection: close` is added when the framing is not persistent and no Connection
+/// `Content-Length` and `Transfer-Encoding` in the fields are written in place when they agree with the framing, left
+/// out when not, and added at the end when missing. Compat: a deliberate difference, Envoy always writes
+/// `transfer-encoding: chunked` at the end. `connection: close` is added when the framing is not persistent and no Connection
 /// field says so.
 pub fn encode_request(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method_name());
@@ -25,8 +24,8 @@ pub fn encode_request(head: &RequestHead, out: &mut Vec<u8>) {
     encode_fields(head.fields(), framing, Version::Http11, Lengths::ByFraming, out);
 }
 
-/// Writes the status line with `version` (the version to answer with) and, as Envoy does, the
-/// standard reason phrase whatever the upstream's was; then the fields in order, and
+/// Writes the status line with `version` (the version to answer with) and the reason phrase as it was received, or the
+/// standard one when there was none; then the fields in order, and
 /// the framing fields, as [`encode_request`] does. On HTTP/1.0, `connection: keep-alive` is added
 /// when the framing is persistent. With [`BodyLength::None`] length fields are left as they are:
 /// they describe the body a HEAD or 304 answer does not carry.
@@ -37,7 +36,8 @@ pub fn encode_response(head: &ResponseHead, version: Version, out: &mut Vec<u8>)
     out.push(b' ');
     out.extend_from_slice(&digits);
     out.push(b' ');
-    out.extend_from_slice(reason_phrase(status).as_bytes());
+    // Compat: a deliberate difference, Envoy replaces the phrase by the standard one.
+    out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     let mut framing = head.framing();
     // 1xx never ends a connection; a tunnel is not HTTP any more.
@@ -58,18 +58,22 @@ enum Lengths {
 }
 
 fn encode_fields(fields: &Fields, framing: Framing, version: Version, lengths: Lengths, out: &mut Vec<u8>) {
-    let mut length_written = false;
+    let mut framing_written = false;
     let mut connection_says = false;
     for (name, value) in fields.iter() {
         match name.len() {
             14 if lengths == Lengths::ByFraming && name.eq_ignore_ascii_case(b"content-length") => {
-                if length_written || !declares_length(framing.body, value) {
+                if framing_written || !declares_length(framing.body, value) {
                     continue;
                 }
-                length_written = true;
+                framing_written = true;
             }
             17 if lengths == Lengths::ByFraming && name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                continue;
+                let agrees = framing.body == BodyLength::Chunked && value.eq_ignore_ascii_case(b"chunked");
+                if framing_written || !agrees {
+                    continue;
+                }
+                framing_written = true;
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 let close = list_contains(value, "close");
@@ -83,7 +87,7 @@ fn encode_fields(fields: &Fields, framing: Framing, version: Version, lengths: L
         }
         encode_field(name, value, out);
     }
-    if lengths == Lengths::ByFraming && !length_written {
+    if lengths == Lengths::ByFraming && !framing_written {
         match framing.body {
             BodyLength::Length(len) => {
                 out.extend_from_slice(b"content-length: ");
@@ -231,9 +235,27 @@ mod tests {
     }
 
     #[test]
-    fn transfer_encoding_moves_to_the_end() {
-        let head = request("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nA: b\r\n\r\n");
-        assert_eq!(encoded(&head), "POST / HTTP/1.1\r\nA: b\r\ntransfer-encoding: chunked\r\n\r\n");
+    fn transfer_encoding_keeps_its_place_and_spelling() {
+        let text = "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nA: b\r\n\r\n";
+        assert_eq!(encoded(&request(text)), text);
+        let mut head = request(text);
+        head.set_framing(Framing { body: BodyLength::Length(3), persistent: true });
+        assert_eq!(encoded(&head), "POST / HTTP/1.1\r\nA: b\r\ncontent-length: 3\r\n\r\n");
+    }
+
+    #[test]
+    fn reason_phrases_travel_as_they_came() {
+        for text in [
+            "HTTP/1.1 200 Fine by me\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 299 äh\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert_eq!(encoded_response(&response(Method::Get, text), Version::Http11), text);
+        }
+        let mut head = response(Method::Get, "HTTP/1.1 200 Fine by me\r\nContent-Length: 0\r\n\r\n");
+        head.set_status(503);
+        let answer = encoded_response(&head, Version::Http11);
+        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     }
 
     #[test]

@@ -135,6 +135,10 @@ impl ResponseDecoder {
 /// The reason phrase, byte-exact: what follows `HTTP/x.y NNN ` up to the line end.
 fn reason_span(arena: &[u8]) -> Span {
     const REASON_START: usize = "HTTP/1.1 200 ".len();
-    let end = memchr::memchr(b'\r', arena).unwrap_or(0);
+    let line_end = memchr::memchr(b'\n', arena).unwrap_or(0);
+    let end = match arena.get(line_end.wrapping_sub(1)) {
+        Some(b'\r') => line_end - 1,
+        _ => line_end,
+    };
     Span { start: REASON_START as u32, len: end.saturating_sub(REASON_START) as u32 }
 }
