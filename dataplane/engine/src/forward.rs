@@ -213,6 +213,12 @@ pub async fn response_body(
                 }
             };
             let data = incoming.bytes().get(piece.data).unwrap_or_default();
+            // An HTTP/2 upstream can send data where none may be (204, 304, an answer to HEAD). An HTTP/1 client would
+            // read it as the begin of the next answer.
+            if length == BodyLength::None && !data.is_empty() {
+                flush(downstream, progress).await?;
+                return Err(ended_early);
+            }
             progress.count_sent(data);
             downstream.data(data).await.map_err(|_| Failure::ClientGone)?;
             if data.len() > COPIED_BODY_BYTES_MAX {

@@ -345,3 +345,26 @@ fn upgrades_pass_between_both_protocols() {
         assert_eq!(client.run(body(&mut answered)).unwrap(), b"");
     }
 }
+
+#[test]
+fn a_body_where_none_may_be_never_reaches_the_client() {
+    for engine in engines() {
+        let server = Server::start();
+        let proxy = proxy(engine, &server, |_, _| {});
+        let mut client = proxy.connect();
+        client.send("GET /no-content HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = client.read_to_end();
+        assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+        let mut client = proxy.connect();
+        client.send("HEAD /other HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.read_head().starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(client.is_quiet());
+        let mut client = Client::connect(proxy.address());
+        let answer = client.get("/no-content").unwrap();
+        assert_eq!((answer.status(), answer.body.len()), (204, 0));
+        drop(client);
+        let log = proxy.log();
+        assert!(log.contains("204 UPE upstream_reset_after_response_started{protocol_error}\n"), "{log}");
+    }
+}

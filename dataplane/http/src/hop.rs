@@ -139,7 +139,7 @@ impl RequestHead {
     /// ignored from HTTP/1.0 clients and without a body).
     pub fn expects_continue(&self) -> bool {
         use crate::framing::BodyLength;
-        self.version() == Version::Http11
+        self.version() != Version::Http10
             && matches!(self.framing().body, BodyLength::Length(1..) | BodyLength::Chunked)
             && self.fields().get_all("expect").any(|value| list_contains(value, "100-continue"))
     }

@@ -302,6 +302,12 @@ async fn answer(
             let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
             notes.send(format!("{:?}", reset.map(|reason| reason.description().to_owned()))).unwrap();
         }
+        // A body where none may be.
+        "/no-content" => {
+            let head = Response::builder().status(204).body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            let _ = stream.send_data(Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n"), true);
+        }
         // Reads nothing until the client is gone.
         "/stall" => {
             notes.send("stalling".into()).unwrap();
