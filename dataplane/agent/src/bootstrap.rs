@@ -5,6 +5,7 @@
 
 mod connections;
 pub(crate) mod source;
+mod statistics;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message as _;
+use ringsail_telemetry::BucketSettings;
 use ringsail_xds::envoy::config::bootstrap::v3::{Bootstrap as Message, runtime_layer};
 use ringsail_xds::envoy::config::core::v3::{
     Address, BuildVersion, Locality, Node, SocketAddress, address, node, socket_address,
@@ -21,6 +23,7 @@ use ringsail_xds::json::Schema;
 use serde_json::Value;
 
 pub use source::{AdsSource, Source, Target};
+pub use statistics::Shown;
 
 use crate::document::{self, DocumentError};
 use crate::limits::FILE_BYTES_MAX;
@@ -46,6 +49,8 @@ pub struct Bootstrap {
     pub runtime: BTreeMap<String, Value>,
     /// Names of the runtime layers, in order.
     pub runtime_layers: Vec<String>,
+    /// Which statistics are shown.
+    pub shown: Shown,
     /// Parts that have no effect here, one sentence each, for the log.
     pub without_effect: Vec<String>,
 }
@@ -72,6 +77,11 @@ impl Bootstrap {
     /// The bootstrap as it was read, after the command line's changes.
     pub fn message(&self) -> Message {
         Message::decode(self.raw.clone()).expect("we encoded it ourselves")
+    }
+
+    /// Buckets of histograms; refused when the bootstrap was read, if they cannot be had.
+    pub fn histogram_buckets(&self) -> BucketSettings {
+        statistics::buckets(&self.message()).unwrap_or_default()
     }
 
     /// Reads the file and the text that the command line names, the text over the file.
@@ -135,6 +145,8 @@ fn check(mut message: Message, options: &Options) -> Result<Bootstrap, Problem> 
     let admin = admin_address(&message)?;
     let sources = source::sources(&message)?;
     let (runtime, runtime_layers) = runtime(&message);
+    let shown = statistics::shown(&message)?;
+    statistics::buckets(&message)?;
     let without_effect = without_effect(&message);
     Ok(Bootstrap {
         node,
@@ -144,6 +156,7 @@ fn check(mut message: Message, options: &Options) -> Result<Bootstrap, Problem> 
         listeners: sources.listeners,
         runtime,
         runtime_layers,
+        shown,
         without_effect,
         raw: message.encode_to_vec().into(),
     })
@@ -249,8 +262,8 @@ fn without_effect(message: &Message) -> Vec<String> {
         "stats_sinks: statistics are not sent, only served by the admin endpoint",
     );
     note(
-        message.stats_config.is_some(),
-        "stats_config: all statistics are kept, with the default tags and buckets",
+        statistics::asks_for_tags(message),
+        "stats_config.stats_tags: tags other than Istio's are not extracted",
     );
     note(message.hds_config.is_some(), "hds_config: health discovery is not supported");
     note(message.watchdogs.is_some(), "watchdogs: there is no watchdog");

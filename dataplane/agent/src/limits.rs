@@ -63,3 +63,6 @@ pub const START_QUIET: Duration = Duration::from_secs(1);
 
 /// Pause before a listener's address that could not be had is tried again. The shards' own pause is as long.
 pub const BIND_RETRY: Duration = Duration::from_secs(1);
+
+/// How often statistics that shards made and dropped are taken in, also when nobody asks for a page.
+pub const STATS_COLLECT_INTERVAL: Duration = Duration::from_secs(60);

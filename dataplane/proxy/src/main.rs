@@ -95,6 +95,7 @@ fn run(options: Options) -> Result<(), StartError> {
     };
     let shard_count = host::shard_count(options.concurrency);
     let local = Arc::new(host::workload(&bootstrap));
+    let buckets = bootstrap.histogram_buckets();
     let cluster = bootstrap.node.cluster.clone();
     let prepared = Prepared::new(options, bootstrap).map_err(in_words)?;
     if mode == Mode::Validate {
@@ -104,7 +105,7 @@ fn run(options: Options) -> Result<(), StartError> {
 
     prepared.check_addresses().map_err(in_words)?;
 
-    let registry = Registry::new();
+    let registry = Registry::with_buckets(buckets);
     let access_logs = Arc::new(LogWriter::start_with(log_queue_max)?);
     let (publisher, seats) = publication(prepared.tables().clone(), shard_count.get())?;
     let mut seats = seats.into_iter();

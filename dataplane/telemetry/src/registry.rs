@@ -189,6 +189,13 @@ impl Registry {
         self.control_plane.reset_counters();
     }
 
+    /// Takes in what shards have made since, and lets go of what they dropped. Whoever owns the registry calls it every
+    /// now and then: what shards make waits for it, also when nobody ever asks for a page.
+    pub fn collect(&self) {
+        let mut scopes = self.lock();
+        scopes.istio.release();
+    }
+
     /// Sums over all shards as of now. Blocks that no writer holds any more are let go first.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut scopes = self.lock();

@@ -24,6 +24,7 @@ mod istio_simulation;
 mod istio_validation;
 mod path_normalization;
 mod report;
+mod telemetry;
 mod textproto;
 
 /// Runs one corpus folder.
@@ -38,6 +39,7 @@ const RUNNERS: &[(&str, Runner)] = &[
     ("istio-simulation", istio_simulation::run),
     ("istio-validation", istio_validation::run),
     ("path-normalization", path_normalization::run),
+    ("telemetry", telemetry::run),
 ];
 
 /// Runs one corpus of real cases through ringsail's code and lists every disagreement.

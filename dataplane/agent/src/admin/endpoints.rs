@@ -305,12 +305,14 @@ fn stats_as(admin: &Admin, query: &Query, format: &str) -> Page {
         Err(page) => return page,
     };
     server_info::refresh(admin);
-    let matches = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
+    let shown = &admin.bootstrap.shown;
+    let matches =
+        |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name)) && shown.contains(name);
     let tables = admin.state.borrow().tables.clone();
     let memberships: Vec<Membership<'_>> = tables.clusters().map(|one| membership(&one)).collect();
     let selection = Selection {
         used_only: query.has("usedonly"),
-        filter: filter.is_some().then_some(&matches),
+        filter: (filter.is_some() || !shown.is_all()).then_some(&matches),
         memberships: &memberships,
     };
     let mut out = String::new();
@@ -333,6 +335,10 @@ fn engine_info(admin: &Admin, matches: &dyn Fn(&str) -> bool, out: &mut String) 
     const NAME: &str = "ringsail_engine_info";
     if matches(NAME) {
         let engine = admin.process.engine();
-        let _ = writeln!(out, "# TYPE {NAME} gauge\n{NAME}{{engine=\"{}\"}} 1", engine.name);
+        let _ = writeln!(
+            out,
+            "# HELP {NAME} What carries the shards.\n# TYPE {NAME} gauge\n{NAME}{{engine=\"{}\"}} 1",
+            engine.name
+        );
     }
 }

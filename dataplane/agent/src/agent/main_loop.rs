@@ -33,7 +33,7 @@ use crate::ads::{self, AdsEvent};
 use crate::bootstrap::{Bootstrap, Source};
 use crate::compile::{self, Compiled, Job};
 use crate::file::{FileEvent, Files};
-use crate::limits::UPDATES_MAX;
+use crate::limits::{STATS_COLLECT_INTERVAL, UPDATES_MAX};
 use crate::references::References;
 use crate::resolver::{Resolved, Resolver};
 use crate::state::{Phase, State};
@@ -71,6 +71,13 @@ pub(super) async fn run(
         };
         tokio::task::spawn_local(admin::serve(listener, Rc::new(admin)));
     }
+    let stats = seam.stats.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(STATS_COLLECT_INTERVAL).await;
+            stats.collect();
+        }
+    });
     let client = bootstrap.ads.as_ref().map(|ads| Client::new(ads.variant, bootstrap.node.clone()));
     if let Some(ads) = bootstrap.ads.clone() {
         tokio::task::spawn_local(ads::run(ads, ads_sender));

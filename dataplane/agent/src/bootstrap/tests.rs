@@ -117,3 +117,36 @@ fn the_text_on_the_command_line_is_merged_over_the_file() {
 }
 
 use std::time::Duration;
+
+#[test]
+fn statistics_are_shown_as_the_bootstrap_asks() {
+    let list = |kind: &str| {
+        format!(
+            "stats_config: {{stats_matcher: {{{kind}: {{patterns: [{{prefix: server}}, {{safe_regex: {{regex: 'vhost.*x'}}}}]}}}}}}"
+        )
+    };
+    let shown = |yaml: &str| load(yaml, &[]).expect("valid").shown;
+    let only = shown(&list("inclusion_list"));
+    assert!(only.contains("server.live") && only.contains("vhost.a.x") && !only.contains("cluster.a.x"));
+    let but = shown(&list("exclusion_list"));
+    assert!(!but.contains("server.live") && but.contains("cluster.a.x"));
+    assert!(!shown("stats_config: {stats_matcher: {reject_all: true}}").contains("server.live"));
+    assert!(shown("{}").is_all());
+}
+
+#[test]
+fn buckets_that_cannot_be_had_are_refused() {
+    let buckets = |list: &str| {
+        load(
+            &format!(
+                "stats_config: {{histogram_bucket_settings: [{{match: {{prefix: x}}, buckets: {list}}}]}}"
+            ),
+            &[],
+        )
+    };
+    assert!(buckets("[1, 2.5]").is_ok());
+    for bad in ["[]", "[2, 1]"] {
+        let error = buckets(bad).expect_err(bad);
+        assert!(error.contains("histogram_bucket_settings"), "{error}");
+    }
+}

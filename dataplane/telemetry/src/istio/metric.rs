@@ -34,6 +34,11 @@ macro_rules! istio_metrics {
                 match self { $(IstioMetric::$variant => $name,)+ }
             }
 
+            /// One sentence for people.
+            pub fn help(self) -> &'static str {
+                match self { $(IstioMetric::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
             /// What it is measured together with.
             pub const fn family(self) -> Family {
                 match self { $(IstioMetric::$variant => Family::$family,)+ }

@@ -59,7 +59,7 @@ impl Page<'_> {
             if counters.iter().take(i).any(|earlier| family_of(earlier.name()).0 == family) {
                 continue;
             }
-            let mut header = Header::new(family, "counter");
+            let mut header = Header::new(family, counter.help(), "counter");
             let members = counters.iter().skip(i).filter(|c| family_of(c.name()).0 == family);
             if label.is_none() {
                 for (scope, totals) in scopes {
@@ -83,7 +83,7 @@ impl Page<'_> {
             }
         }
         for gauge in S::Gauge::ALL {
-            let mut header = Header::new(gauge.name(), "gauge");
+            let mut header = Header::new(gauge.name(), gauge.help(), "gauge");
             for (scope, totals) in scopes {
                 self.line::<S>(&mut header, scope, gauge.name(), None, totals.gauge(*gauge));
             }
@@ -94,7 +94,7 @@ impl Page<'_> {
             }
         }
         for histogram in S::Histogram::ALL {
-            let mut header = Header::new(histogram.name(), "histogram");
+            let mut header = Header::new(histogram.name(), histogram.help(), "histogram");
             for (scope, totals) in scopes {
                 self.histogram::<S>(&mut header, scope, histogram.name(), &totals.histogram(*histogram));
             }
@@ -164,7 +164,7 @@ impl Page<'_> {
         if let Some(version) = &snapshot.istio_build {
             let name = format!("{NAMESPACE}.istio_build");
             if self.selection.shows(&name) {
-                self.out.push_str("# TYPE istio_build gauge\nistio_build{component=\"proxy\",tag=\"");
+                self.out.push_str("# HELP istio_build The proxy's version.\n# TYPE istio_build gauge\nistio_build{component=\"proxy\",tag=\"");
                 push_label_value(version, self.out);
                 self.out.push_str("\"} 1\n");
             }
@@ -175,7 +175,8 @@ impl Page<'_> {
                 if self.selects(metric, series) {
                     if !std::mem::replace(&mut typed, true) {
                         let kind = if metric.kind() == Kind::Histogram { "histogram" } else { "counter" };
-                        let _ = writeln!(self.out, "# TYPE {} {kind}", metric.name());
+                        let (name, help) = (metric.name(), metric.help());
+                        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
                     }
                     self.istio_series(metric, series);
                 }
@@ -246,21 +247,27 @@ fn bound_text(bound: f64) -> String {
     text
 }
 
-/// The `# TYPE` line of a family, written before its first series.
+/// The `# HELP` and `# TYPE` lines of a family, written before its first series.
 struct Header<'a> {
     family: &'a str,
+    help: &'static str,
     kind: &'static str,
     written: bool,
 }
 
 impl<'a> Header<'a> {
-    fn new(family: &'a str, kind: &'static str) -> Self {
-        Self { family, kind, written: false }
+    fn new(family: &'a str, help: &'static str, kind: &'static str) -> Self {
+        Self { family, help, kind, written: false }
     }
 
     fn write_once<S: Scope>(&mut self, out: &mut String) {
         if !self.written {
             self.written = true;
+            if !self.help.is_empty() {
+                out.push_str("# HELP ");
+                push_family::<S>(self.family, out);
+                let _ = writeln!(out, " {}", self.help);
+            }
             out.push_str("# TYPE ");
             push_family::<S>(self.family, out);
             let _ = writeln!(out, " {}", self.kind);

@@ -64,7 +64,10 @@ fn filter_sees_full_names() {
     let only = shown(text, Selection { filter: Some(&server), ..USED });
     assert_eq!(only, "server.live: 1\n");
     let only = shown(prometheus, Selection { filter: Some(&server), ..USED });
-    assert_eq!(only, "# TYPE envoy_server_live gauge\nenvoy_server_live{} 1\n");
+    assert_eq!(
+        only,
+        "# HELP envoy_server_live 1 while the server serves.\n# TYPE envoy_server_live gauge\nenvoy_server_live{} 1\n"
+    );
 }
 
 #[test]
@@ -97,6 +100,9 @@ fn every_prometheus_family_is_declared_once_before_its_series() {
     let mut current = String::new();
     let mut seen = std::collections::BTreeSet::new();
     for line in page.lines() {
+        if line.starts_with("# HELP ") {
+            continue;
+        }
         if let Some(declared) = line.strip_prefix("# TYPE ") {
             current = declared.split(' ').next().unwrap_or_default().to_owned();
             assert!(seen.insert(current.clone()), "{current} is declared twice");
@@ -143,9 +149,11 @@ cluster.{CLUSTER}.membership_healthy: 4\ncluster.{CLUSTER}.membership_total: 5\n
     assert_eq!(
         shown(prometheus, selection),
         "\
+# HELP envoy_cluster_membership_total Endpoints.
 # TYPE envoy_cluster_membership_total gauge
 envoy_cluster_membership_total{cluster_name=\"outbound|9080|v1|reviews.default.svc.cluster.local\"} 5
 envoy_cluster_membership_total{cluster_name=\"idle\"} 2
+# HELP envoy_cluster_membership_healthy Healthy endpoints.
 # TYPE envoy_cluster_membership_healthy gauge
 envoy_cluster_membership_healthy{cluster_name=\"outbound|9080|v1|reviews.default.svc.cluster.local\"} 4
 envoy_cluster_membership_healthy{cluster_name=\"idle\"} 2
@@ -164,7 +172,7 @@ fn route_configurations_count_under_their_connection_manager() {
     assert_eq!(lines, "http.outbound_0.0.0.0_9080;.rds.9080.update_rejected: 3\n");
     assert_eq!(
         page,
-        "# TYPE envoy_http_rds_update_rejected counter\nenvoy_http_rds_update_rejected\
+        "# HELP envoy_http_rds_update_rejected Responses refused.\n# TYPE envoy_http_rds_update_rejected counter\nenvoy_http_rds_update_rejected\
 {http_conn_manager_prefix=\"outbound_0.0.0.0_9080\",rds_route_config=\"9080\"} 3\n"
     );
 }
