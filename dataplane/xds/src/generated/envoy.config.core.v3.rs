@@ -2327,6 +2327,25 @@ impl ::prost::Name for SocketCmsgHeaders {
         "type.googleapis.com/envoy.config.core.v3.SocketCmsgHeaders".into()
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CelExpressionConfig {
+    #[prost(bool, tag = "1")]
+    pub enable_string_conversion: bool,
+    #[prost(bool, tag = "2")]
+    pub enable_string_concat: bool,
+    #[prost(bool, tag = "3")]
+    pub enable_string_functions: bool,
+}
+impl ::prost::Name for CelExpressionConfig {
+    const NAME: &'static str = "CelExpressionConfig";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.CelExpressionConfig".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.CelExpressionConfig".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GrpcMethodList {
     #[prost(message, repeated, tag = "1")]
@@ -2360,5 +2379,51 @@ impl ::prost::Name for GrpcMethodList {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.config.core.v3.GrpcMethodList".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpUri {
+    #[prost(string, tag = "1")]
+    pub uri: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    #[prost(oneof = "http_uri::HttpUpstreamType", tags = "2")]
+    pub http_upstream_type: ::core::option::Option<http_uri::HttpUpstreamType>,
+}
+/// Nested message and enum types in `HttpUri`.
+pub mod http_uri {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum HttpUpstreamType {
+        #[prost(string, tag = "2")]
+        Cluster(::prost::alloc::string::String),
+    }
+}
+impl ::prost::Name for HttpUri {
+    const NAME: &'static str = "HttpUri";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.HttpUri".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.HttpUri".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpService {
+    #[prost(message, optional, tag = "1")]
+    pub http_uri: ::core::option::Option<HttpUri>,
+    #[prost(message, repeated, tag = "2")]
+    pub request_headers_to_add: ::prost::alloc::vec::Vec<HeaderValueOption>,
+    #[prost(message, repeated, tag = "3")]
+    pub formatters: ::prost::alloc::vec::Vec<TypedExtensionConfig>,
+}
+impl ::prost::Name for HttpService {
+    const NAME: &'static str = "HttpService";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.HttpService".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.HttpService".into()
     }
 }

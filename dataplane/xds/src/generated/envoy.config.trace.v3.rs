@@ -42,3 +42,156 @@ impl ::prost::Name for Tracing {
         "type.googleapis.com/envoy.config.trace.v3.Tracing".into()
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OpenTelemetryConfig {
+    #[prost(message, optional, tag = "1")]
+    pub grpc_service: ::core::option::Option<super::super::core::v3::GrpcService>,
+    #[prost(message, optional, tag = "3")]
+    pub http_service: ::core::option::Option<super::super::core::v3::HttpService>,
+    #[prost(message, optional, tag = "10")]
+    pub exporter: ::core::option::Option<super::super::core::v3::TypedExtensionConfig>,
+    #[prost(string, tag = "2")]
+    pub service_name: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub resource_detectors: ::prost::alloc::vec::Vec<
+        super::super::core::v3::TypedExtensionConfig,
+    >,
+    #[prost(message, optional, tag = "5")]
+    pub sampler: ::core::option::Option<super::super::core::v3::TypedExtensionConfig>,
+    #[prost(message, optional, tag = "6")]
+    pub max_cache_size: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "7")]
+    pub set_telemetry_sdk_resource_attributes: ::core::option::Option<bool>,
+    #[prost(message, optional, tag = "8")]
+    pub set_service_name_resource_attribute: ::core::option::Option<bool>,
+    #[prost(message, optional, tag = "9")]
+    pub set_instrumentation_scope: ::core::option::Option<bool>,
+}
+impl ::prost::Name for OpenTelemetryConfig {
+    const NAME: &'static str = "OpenTelemetryConfig";
+    const PACKAGE: &'static str = "envoy.config.trace.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.trace.v3.OpenTelemetryConfig".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ZipkinConfig {
+    #[prost(string, tag = "1")]
+    pub collector_cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub collector_endpoint: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub trace_id_128bit: bool,
+    #[prost(message, optional, tag = "4")]
+    pub shared_span_context: ::core::option::Option<bool>,
+    #[prost(enumeration = "zipkin_config::CollectorEndpointVersion", tag = "5")]
+    pub collector_endpoint_version: i32,
+    #[prost(string, tag = "6")]
+    pub collector_hostname: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub split_spans_for_request: bool,
+    #[prost(enumeration = "zipkin_config::TraceContextOption", tag = "8")]
+    pub trace_context_option: i32,
+    #[prost(message, optional, tag = "9")]
+    pub collector_service: ::core::option::Option<super::super::core::v3::HttpService>,
+    #[prost(bool, tag = "10")]
+    pub timestamp_trace_ids: bool,
+}
+/// Nested message and enum types in `ZipkinConfig`.
+pub mod zipkin_config {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum TraceContextOption {
+        UseB3 = 0,
+        UseB3WithW3cPropagation = 1,
+    }
+    impl TraceContextOption {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::UseB3 => "USE_B3",
+                Self::UseB3WithW3cPropagation => "USE_B3_WITH_W3C_PROPAGATION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "USE_B3" => Some(Self::UseB3),
+                "USE_B3_WITH_W3C_PROPAGATION" => Some(Self::UseB3WithW3cPropagation),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum CollectorEndpointVersion {
+        DeprecatedAndUnavailableDoNotUse = 0,
+        HttpJson = 1,
+        HttpProto = 2,
+        Grpc = 3,
+    }
+    impl CollectorEndpointVersion {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::DeprecatedAndUnavailableDoNotUse => {
+                    "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE"
+                }
+                Self::HttpJson => "HTTP_JSON",
+                Self::HttpProto => "HTTP_PROTO",
+                Self::Grpc => "GRPC",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE" => {
+                    Some(Self::DeprecatedAndUnavailableDoNotUse)
+                }
+                "HTTP_JSON" => Some(Self::HttpJson),
+                "HTTP_PROTO" => Some(Self::HttpProto),
+                "GRPC" => Some(Self::Grpc),
+                _ => None,
+            }
+        }
+    }
+}
+impl ::prost::Name for ZipkinConfig {
+    const NAME: &'static str = "ZipkinConfig";
+    const PACKAGE: &'static str = "envoy.config.trace.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.trace.v3.ZipkinConfig".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.trace.v3.ZipkinConfig".into()
+    }
+}

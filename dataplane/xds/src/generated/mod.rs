@@ -88,6 +88,23 @@ pub mod envoy {
                     include!("envoy.extensions.access_loggers.file.v3.rs");
                 }
             }
+            pub mod filters {
+                pub mod cel {
+                    pub mod v3 {
+                        include!("envoy.extensions.access_loggers.filters.cel.v3.rs");
+                    }
+                }
+            }
+            pub mod grpc {
+                pub mod v3 {
+                    include!("envoy.extensions.access_loggers.grpc.v3.rs");
+                }
+            }
+            pub mod open_telemetry {
+                pub mod v3 {
+                    include!("envoy.extensions.access_loggers.open_telemetry.v3.rs");
+                }
+            }
             pub mod stream {
                 pub mod v3 {
                     include!("envoy.extensions.access_loggers.stream.v3.rs");
@@ -186,6 +203,23 @@ pub mod envoy {
                 }
             }
         }
+        pub mod formatter {
+            pub mod cel {
+                pub mod v3 {
+                    include!("envoy.extensions.formatter.cel.v3.rs");
+                }
+            }
+            pub mod metadata {
+                pub mod v3 {
+                    include!("envoy.extensions.formatter.metadata.v3.rs");
+                }
+            }
+            pub mod req_without_query {
+                pub mod v3 {
+                    include!("envoy.extensions.formatter.req_without_query.v3.rs");
+                }
+            }
+        }
         pub mod http {
             pub mod header_formatters {
                 pub mod preserve_case {
@@ -281,6 +315,20 @@ pub mod envoy {
                 }
             }
         }
+        pub mod tracers {
+            pub mod opentelemetry {
+                pub mod resource_detectors {
+                    pub mod v3 {
+                        include!("envoy.extensions.tracers.opentelemetry.resource_detectors.v3.rs");
+                    }
+                }
+                pub mod samplers {
+                    pub mod v3 {
+                        include!("envoy.extensions.tracers.opentelemetry.samplers.v3.rs");
+                    }
+                }
+            }
+        }
         pub mod transport_sockets {
             pub mod raw_buffer {
                 pub mod v3 {
@@ -327,6 +375,11 @@ pub mod envoy {
         }
     }
     pub mod service {
+        pub mod accesslog {
+            pub mod v3 {
+                include!("envoy.service.accesslog.v3.rs");
+            }
+        }
         pub mod discovery {
             pub mod v3 {
                 include!("envoy.service.discovery.v3.rs");
@@ -349,6 +402,42 @@ pub mod io {
         pub mod http {
             pub mod peer_metadata {
                 include!("io.istio.http.peer_metadata.rs");
+            }
+        }
+    }
+}
+pub mod opentelemetry {
+    pub mod proto {
+        pub mod collector {
+            pub mod logs {
+                pub mod v1 {
+                    include!("opentelemetry.proto.collector.logs.v1.rs");
+                }
+            }
+            pub mod trace {
+                pub mod v1 {
+                    include!("opentelemetry.proto.collector.trace.v1.rs");
+                }
+            }
+        }
+        pub mod common {
+            pub mod v1 {
+                include!("opentelemetry.proto.common.v1.rs");
+            }
+        }
+        pub mod logs {
+            pub mod v1 {
+                include!("opentelemetry.proto.logs.v1.rs");
+            }
+        }
+        pub mod resource {
+            pub mod v1 {
+                include!("opentelemetry.proto.resource.v1.rs");
+            }
+        }
+        pub mod trace {
+            pub mod v1 {
+                include!("opentelemetry.proto.trace.v1.rs");
             }
         }
     }
