@@ -57,18 +57,20 @@ pub async fn run(source: AdsSource, events: mpsc::Sender<AdsEvent>) {
 /// Doubles from [`RECONNECT_MIN`] to [`RECONNECT_MAX`]; a random half is taken off, so that proxies that lost one
 /// control plane do not come back at once.
 #[derive(Debug, Default)]
-struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    /// The next pause.
+    pub(crate) fn next(&mut self) -> Duration {
         let full = RECONNECT_MIN.saturating_mul(1 << self.failures.min(16)).min(RECONNECT_MAX);
         self.failures += 1;
         full.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    fn reset(&mut self) {
+    /// It worked.
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use ringsail_runtime::publish::Publisher;
 use ringsail_tables::{Change, Compiler, Diagnostic, ResourceType, Severity, Tables};
 use ringsail_telemetry::Registry;
+use ringsail_telemetry::export::Batches;
 use ringsail_xds::prost::Message as _;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -37,6 +38,8 @@ pub struct Seam {
     pub process: Arc<dyn Process>,
     /// What the shards tell.
     pub news: NewsReceiver,
+    /// What is for collectors.
+    pub batches: Batches,
 }
 
 /// A bootstrap whose resources are compiled: what `--mode validate` stops at.
@@ -75,7 +78,10 @@ impl Prepared {
             store.accept(kind, name.as_str().into(), Origin::Static, version);
             changes.push(Change::Put { kind, name: name.clone(), resource: body });
         }
-        let mut compiler = Compiler::new();
+        let mut compiler = Compiler::with_format_check(ringsail_telemetry::access_log::check);
+        if let Some(provider) = message.tracing.as_ref().and_then(|tracing| tracing.http.as_ref()) {
+            compiler.set_trace_provider(provider)?;
+        }
         let first = compile::apply(&mut compiler, changes);
         let refused: Vec<_> =
             first.diagnostics.iter().filter(|one| one.severity == Severity::Refused).cloned().collect();

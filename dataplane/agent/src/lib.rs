@@ -24,6 +24,7 @@ mod agent;
 pub mod bootstrap;
 mod compile;
 pub mod document;
+mod export;
 mod file;
 pub mod limits;
 pub mod news;

@@ -66,3 +66,15 @@ pub const BIND_RETRY: Duration = Duration::from_secs(1);
 
 /// How often statistics that shards made and dropped are taken in, also when nobody asks for a page.
 pub const STATS_COLLECT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Batches of spans or log entries that wait for one collector; more are dropped and counted. A batch is some 16 KiB.
+pub const EXPORT_BATCHES_MAX: usize = 256;
+
+/// Collectors at once. Configuration names a handful.
+pub const EXPORT_DESTINATIONS_MAX: usize = 64;
+
+/// Attempts to reach a collector with one batch.
+pub const EXPORT_TRIES_MAX: u32 = 3;
+
+/// Longest call to a collector, where its configuration says nothing. Source: Envoy's Zipkin reporter, 5 s.
+pub const EXPORT_CALL_TIMEOUT: Duration = Duration::from_secs(5);

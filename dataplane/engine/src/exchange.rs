@@ -34,6 +34,7 @@ use crate::record;
 use crate::serving::ChainVersion;
 use crate::shard::{Scratch, Shard};
 use crate::telemetry;
+use crate::trace;
 use crate::trail::Trail;
 use crate::view::RequestView;
 
@@ -129,6 +130,8 @@ pub struct Facts<'a> {
     pub chain: &'a ChainVersion,
     /// Its HTTP settings.
     pub manager: &'a HttpConnectionManager,
+    /// The configuration it is served with.
+    pub tables: &'a Current<Tables>,
     /// How far it is.
     pub progress: &'a Progress,
     /// Who sent the request.
@@ -200,6 +203,7 @@ impl<'a> Exchange<'a> {
             connection,
             chain: &entered.chain,
             manager,
+            tables: &entered.tables,
             progress,
             origin: Origin { client: connection.peer, internal: false },
             grpc: crate::local_reply::is_grpc(scratch.request.fields().get("content-type")),
@@ -230,6 +234,11 @@ impl<'a> Exchange<'a> {
         })
     }
 
+    /// The route, once it is found.
+    pub fn route(&self) -> Option<RouteId> {
+        self.route
+    }
+
     async fn run(&mut self, source: &mut Source<'_>) -> Result<Ending, Failure> {
         // Admit: what may be routed, and in which form.
         match admit::admit(self)? {
@@ -254,7 +263,10 @@ impl<'a> Exchange<'a> {
                 self.request.fields_mut().remove(name);
             }
         }
-        let found = match config.find(&RequestView(self.request), fastrand::u64(..)) {
+        let found = config.find(&RequestView(self.request), fastrand::u64(..));
+        let route = if let Found::Route(found) = &found { Some(found) } else { None };
+        trace::begin(self, route).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+        let found = match found {
             Found::Route(found) => found,
             Found::RedirectToHttps(_) => return self.redirect_to_https().await,
             Found::Nothing => {
@@ -268,7 +280,9 @@ impl<'a> Exchange<'a> {
         if let Target::Cluster(cluster) = &target {
             self.trail.set_cluster(cluster.cluster);
             self.trail.seen.service = Some(self.facts.shard.telemetry.service(cluster));
+            self.trail.cluster = Some(cluster.id);
         }
+        record::exchange_begun(self);
         admit::allow_switch(self, &mut source.body, &found)?;
 
         // Filter.

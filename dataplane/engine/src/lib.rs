@@ -52,6 +52,7 @@ pub mod serving;
 pub mod shard;
 pub mod sniff;
 pub mod telemetry;
+pub mod trace;
 pub mod trail;
 pub mod upstream;
 mod view;

@@ -27,6 +27,12 @@ pub struct Progress {
     pub request_written: Cell<bool>,
     /// A part of the request's body is gone: it cannot be sent again.
     pub body_lost: Cell<bool>,
+    /// When the first byte of the request went upstream.
+    pub request_begun: Cell<Option<Instant>>,
+    /// When the upstream's answer was complete.
+    pub answer_complete: Cell<Option<Instant>>,
+    /// When the first byte of an answer went to the client.
+    pub response_begun: Cell<Option<Instant>>,
     /// When the first byte of the upstream's final answer came.
     pub answer_began: Cell<Option<Instant>>,
     /// The client has got a part of an answer.
@@ -57,6 +63,9 @@ impl Progress {
             request_written: Cell::new(false),
             body_lost: Cell::new(false),
             answer_began: Cell::new(None),
+            request_begun: Cell::new(None),
+            answer_complete: Cell::new(None),
+            response_begun: Cell::new(None),
             response_started: Cell::new(false),
             upgraded: Cell::new(false),
             bytes_received: Cell::new(0),
@@ -72,6 +81,8 @@ impl Progress {
     pub fn begin_try(&self) {
         self.request_written.set(false);
         self.request_sent.set(None);
+        self.request_begun.set(None);
+        self.answer_complete.set(None);
         self.answer_began.set(None);
     }
 

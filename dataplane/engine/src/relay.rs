@@ -14,6 +14,7 @@ use ringsail_runtime::{Either, race};
 use ringsail_tables::ClusterSlot;
 use ringsail_tables::tcp_fault::{Drawn, TcpFault};
 use ringsail_tables::tcp_proxy::LogTimes;
+use ringsail_telemetry::access_log::RecordKind;
 use ringsail_telemetry::{ResponseFlag, TcpCounter};
 
 use crate::connection::Connection;
@@ -77,7 +78,7 @@ pub async fn relay(shard: Rc<Shard>, established: Established) {
     }
     let live = live.take().or_else(|| telemetry::connected(&shard, &connection, &trail, &counts));
     live.into_iter().for_each(|live| live.close());
-    record::relay(&shard, &connection, &trail, &counts);
+    record::relay(&shard, &connection, &trail, &counts, RecordKind::TcpConnectionEnd);
     match fate {
         Fate::NoCluster | Fate::Unreachable | Fate::UpstreamReset | Fate::Faulted => {
             // This task is the connection's only owner.
@@ -182,7 +183,7 @@ async fn serve(
         return Fate::NoCluster;
     };
     if settings.log_times.on_start {
-        record::relay(shard, connection, trail, counts);
+        record::relay(shard, connection, trail, counts, RecordKind::TcpConnectionStart);
     }
     let too_old = async {
         match settings.duration_max {
@@ -245,7 +246,7 @@ async fn relayed(
     };
     live.set(telemetry::connected(shard, connection, trail, counts));
     if settings.log_times.on_connected {
-        record::relay(shard, connection, trail, counts);
+        record::relay(shard, connection, trail, counts, RecordKind::TcpUpstreamConnected);
     }
     counts.last_activity.set(now());
     let limits = Limits {
@@ -312,7 +313,7 @@ async fn log_periodically(
     let Some(interval) = interval else { return std::future::pending().await };
     loop {
         sleep(interval).await;
-        record::relay(shard, connection, trail, counts);
+        record::relay(shard, connection, trail, counts, RecordKind::TcpPeriodic);
     }
 }
 

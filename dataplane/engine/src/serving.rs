@@ -31,6 +31,7 @@ use ringsail_telemetry::{HttpStats, ListenerStats, ShardRegistry, TcpStats};
 
 use crate::record::{Declared, Log};
 use crate::telemetry::{ChainTelemetry, Local, Telemetry};
+use crate::trace::Tracer;
 
 /// How connections are asked to end. Source: `--drain-time-s` and `--drain-strategy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +125,8 @@ pub struct ChainVersion {
     pub logs: Vec<Rc<Declared>>,
     /// Its Istio metrics.
     pub telemetry: ChainTelemetry,
+    /// Its tracing.
+    pub tracer: Option<Tracer>,
 }
 
 /// Counters of a filter chain's terminal filter.
@@ -258,8 +261,12 @@ impl ServingChain {
 
 impl ChainVersion {
     fn new(making: Making<'_>, listener: &Arc<Listener>, index: usize) -> ChainVersion {
+        let mut tracer = None;
         let (stats, logs) = match &listener.filter_chains[index].terminal {
             Terminal::Http(manager) => {
+                if let Some(settings) = &manager.tracing {
+                    tracer = Some(Tracer::new(making.log, settings, &manager.filters, listener.direction));
+                }
                 (ChainStats::Http(making.stats.http(&manager.stat_prefix)), &manager.access_logs)
             }
             Terminal::Tcp(proxy) => {
@@ -269,7 +276,8 @@ impl ChainVersion {
         let chain = &listener.filter_chains[index];
         let telemetry =
             ChainTelemetry::new(making.telemetry, making.stats, making.local, listener.direction, chain);
-        ChainVersion { stats, logs: making.log.declare(logs), telemetry, listener: listener.clone(), index }
+        let logs = making.log.declare(logs);
+        ChainVersion { stats, logs, telemetry, tracer, listener: listener.clone(), index }
     }
 
     /// Its settings.

@@ -34,8 +34,19 @@ pub struct Identity {
     pub hostname: String,
     /// Who it works for.
     pub local: Arc<Local>,
-    /// The cluster this proxy says it is in (`--service-cluster`); may be empty.
+    /// Who this proxy is to collectors.
+    pub node: Node,
+}
+
+/// This proxy's node, as far as spans and logs tell it. Source: `envoy.config.core.v3.Node`.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// Its id.
+    pub id: String,
+    /// The cluster it is of: `--service-cluster`, or the bootstrap's.
     pub cluster: String,
+    /// Its zone.
+    pub zone: String,
 }
 
 /// A shard's state. Never leaves its thread.

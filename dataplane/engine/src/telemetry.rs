@@ -14,6 +14,7 @@ mod local;
 mod peers;
 mod report;
 
+pub(crate) use attributes::{ConnectionAttributes, ExchangeAttributes};
 pub use chain::{ChainTelemetry, PeerHeaders, Told};
 pub use live::{GrpcCounts, Live};
 pub use local::Local;

@@ -6,11 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringsail_http::Version;
 use ringsail_runtime::net::Address;
+use ringsail_tables::ClusterId;
 use ringsail_tables::cluster::Cluster;
 use ringsail_tables::route::RouteMatch;
+use ringsail_telemetry::trace::Reason;
 use ringsail_telemetry::{ResponseFlag, ResponseFlags};
 
 use crate::telemetry::Seen;
+use crate::trace::ActiveSpan;
 
 /// The facts, as they become known.
 #[derive(Clone, Debug)]
@@ -41,6 +44,14 @@ pub struct Trail {
     pub attempts: u32,
     /// Peers and service, for Istio's metrics.
     pub seen: Seen,
+    /// The cluster that was chosen.
+    pub cluster: Option<ClusterId>,
+    /// Why the request is traced.
+    pub trace_reason: Reason,
+    /// Its span.
+    pub span: Option<Box<ActiveSpan>>,
+    /// The answer tells the operation's name.
+    pub tells_operation: bool,
 }
 
 impl Default for Trail {
@@ -59,6 +70,10 @@ impl Default for Trail {
             transport_failure: Cow::Borrowed(""),
             attempts: 0,
             seen: Seen::default(),
+            cluster: None,
+            trace_reason: Reason::NotTraceable,
+            span: None,
+            tells_operation: false,
         }
     }
 }
@@ -79,6 +94,10 @@ impl Trail {
         self.transport_failure = Cow::Borrowed("");
         self.attempts = 0;
         self.seen = Seen::default();
+        self.cluster = None;
+        self.trace_reason = Reason::NotTraceable;
+        self.span = None;
+        self.tells_operation = false;
     }
 
     /// Sets a flag.

@@ -26,7 +26,7 @@ use ringsail_agent::{Prepared, Seam};
 use ringsail_engine::limits::{COMMANDS_MAX, REPORTS_MAX};
 use ringsail_engine::record::Log;
 use ringsail_engine::serving::DrainPolicy;
-use ringsail_engine::shard::{Identity, Settings, Shard};
+use ringsail_engine::shard::{Identity, Node, Settings, Shard};
 use ringsail_runtime::engine::EngineChoice;
 use ringsail_runtime::mailbox::{mailbox, outbox};
 use ringsail_runtime::memory;
@@ -96,7 +96,11 @@ fn run(options: Options) -> Result<(), StartError> {
     let shard_count = host::shard_count(options.concurrency);
     let local = Arc::new(host::workload(&bootstrap));
     let buckets = bootstrap.histogram_buckets();
-    let cluster = bootstrap.node.cluster.clone();
+    let node = Node {
+        id: bootstrap.node.id.clone(),
+        cluster: bootstrap.node.cluster.clone(),
+        zone: bootstrap.node.locality.as_ref().map(|locality| locality.zone.clone()).unwrap_or_default(),
+    };
     let prepared = Prepared::new(options, bootstrap).map_err(in_words)?;
     if mode == Mode::Validate {
         println!("configuration OK");
@@ -106,10 +110,11 @@ fn run(options: Options) -> Result<(), StartError> {
     prepared.check_addresses().map_err(in_words)?;
 
     let registry = Registry::with_buckets(buckets);
-    let access_logs = Arc::new(LogWriter::start_with(log_queue_max)?);
+    let (writer, batches) = LogWriter::start_with(log_queue_max)?;
+    let access_logs = Arc::new(writer);
     let (publisher, seats) = publication(prepared.tables().clone(), shard_count.get())?;
     let mut seats = seats.into_iter();
-    let identity = Identity { address: host::own_address(), hostname: host::name(), cluster, local };
+    let identity = Identity { address: host::own_address(), hostname: host::name(), local, node };
     let (events, news) = outbox(EVENTS_MAX);
     let mut commands = Vec::new();
     let (judge, reports) = mailbox(REPORTS_MAX);
@@ -127,7 +132,7 @@ fn run(options: Options) -> Result<(), StartError> {
         move || async move {
             // One seat was made for each shard.
             let Some(seat) = seat else { return };
-            let log = Log::new(access_logs, &identity.hostname);
+            let log = Log::new(access_logs, identity.clone());
             let tables = seat.subscribe();
             let number = number.into();
             let shard = Shard::new(number, count, identity, tables, stats.open(), log, settings);
@@ -150,8 +155,13 @@ fn run(options: Options) -> Result<(), StartError> {
         log_levels,
         drain_time,
     ));
-    let agent =
-        prepared.start(Seam { publisher, stats: registry, process: process.clone(), news: listening })?;
+    let agent = prepared.start(Seam {
+        publisher,
+        stats: registry,
+        process: process.clone(),
+        news: listening,
+        batches,
+    })?;
     if mode == Mode::InitOnly {
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod access_log;
 mod balancing;
 mod cluster;
 mod clusters;
+mod collector;
 mod context;
 mod endpoint;
 mod fingerprint;
@@ -38,6 +39,7 @@ mod route;
 mod route_action;
 mod slots;
 mod tcp;
+mod tracing;
 mod value;
 
 #[cfg(test)]
@@ -48,12 +50,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use ringsail_xds::envoy::config::trace::v3::tracing::Http;
 
 use crate::cluster::{DnsFamily, DnsSettings};
 use crate::diagnostic::{Diagnostic, ResourceType};
 use crate::strings::{Interner, Str};
 use crate::tables::Tables;
 use clusters::Clusters;
+pub use context::FormatCheck;
 use listeners::Listeners;
 use report::Report;
 
@@ -126,6 +130,31 @@ impl Compiler {
     /// A compiler without resources.
     pub fn new() -> Compiler {
         Compiler::default()
+    }
+
+    /// The same, and access-log formats that `check` finds wrong refuse their listener.
+    pub fn with_format_check(check: FormatCheck) -> Compiler {
+        let mut compiler = Compiler::default();
+        compiler.listeners.format_check = Some(check);
+        compiler
+    }
+
+    /// Sets where spans go when a connection manager does not say. Call it before [`Compiler::apply`].
+    ///
+    /// Source: `Bootstrap.tracing.http`.
+    ///
+    /// # Errors
+    /// With what is wrong with it, under the name `bootstrap tracing`.
+    pub fn set_trace_provider(&mut self, provider: &Http) -> Result<(), Vec<Diagnostic>> {
+        let mut report = Report::new(ResourceType::Listener, "bootstrap tracing");
+        support::walk(support::trace_provider(), &provider.encode_to_vec(), &mut report);
+        if !report.is_refused() {
+            let (mut clusters, mut routes) = Default::default();
+            let mut cx = context::Context::new(report, &mut self.strings, &mut clusters, &mut routes);
+            self.listeners.trace_provider = tracing::provider(&mut cx, provider).map(Arc::new);
+            report = cx.report;
+        }
+        if report.is_refused() { Err(report.into_diagnostics()) } else { Ok(()) }
     }
 
     /// Applies changes in order and publishes the outcome. Gives the previous `Arc` when nothing visible changed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, LogMoments};
 use crate::address::Cidr;
 use crate::header_ops::MutationFilter;
 use crate::http2::Http2Settings;
@@ -13,6 +13,7 @@ use crate::policy::Fault;
 use crate::rate_limit::{GlobalRateLimit, LocalRateLimit};
 use crate::route::Upgrade;
 use crate::strings::Str;
+use crate::tracing::Tracing;
 
 /// Source: `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 ///
@@ -110,8 +111,21 @@ pub struct HttpConnectionManager {
 
     /// Access logs.
     pub access_logs: Box<[AccessLog]>,
-    /// Write a log line when a request begins.
-    pub log_at_start: bool,
+    /// When lines are written besides the end.
+    pub log_moments: LogMoments,
+    /// Tracing.
+    pub tracing: Option<Arc<Tracing>>,
+    /// What a request id says of tracing.
+    pub request_id: RequestIds,
+}
+
+/// Source: `envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestIds {
+    /// Whether the 15th character tells why a request is traced.
+    pub pack_trace_reason: bool,
+    /// Whether the id decides what is sampled; else every request is.
+    pub decide_sampling: bool,
 }
 
 /// Source: `HttpConnectionManager.CodecType`. HTTP/3 is refused.
@@ -225,4 +239,6 @@ pub struct Router {
     pub suppress_envoy_headers: bool,
     /// Whether `x-envoy-expected-rq-timeout-ms` of internal clients is believed.
     pub respect_expected_rq_timeout: bool,
+    /// Whether each attempt gets a span of its own.
+    pub start_child_span: bool,
 }

@@ -24,6 +24,7 @@ pub mod address;
 pub mod balancing;
 pub mod cel;
 pub mod cluster;
+pub mod collector;
 pub mod compile;
 pub mod diagnostic;
 pub mod endpoint;
@@ -51,8 +52,9 @@ pub mod tcp_fault;
 pub mod tcp_proxy;
 pub mod template;
 pub mod token_bucket;
+pub mod tracing;
 
-pub use compile::{Change, Compiler, DnsQuery, Wanted};
+pub use compile::{Change, Compiler, DnsQuery, FormatCheck, Wanted};
 pub use diagnostic::{Diagnostic, ResourceType, Severity};
 pub use ids::{ClusterId, ClusterSlot, EndpointId, ListenerId, RouteConfigId, RouteId};
 pub use request::Request;

@@ -66,3 +66,10 @@ pub const PEER_HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest value taken over from a peer header, in bytes: it becomes a label. Kubernetes names have 253 at most.
 pub const PEER_VALUE_BYTES_MAX: usize = 256;
+
+/// Longest access-log format, in bytes. The same bound as where formats are compiled.
+pub const LOG_FORMAT_BYTES_MAX: usize = 64 * 1024;
+
+/// Spans that are collected before they are sent, where `max_cache_size` is not set. Source: Envoy's
+/// `tracing.opentelemetry.min_flush_spans` is 5; a batch of 512 (OTLP's usual size) costs the collector less.
+pub const TRACE_BATCH_DEFAULT: usize = 512;

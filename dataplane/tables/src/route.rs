@@ -35,6 +35,7 @@ use crate::policy::{CorsPolicy, Fault, RetryPolicy};
 use crate::rate_limit::{GlobalRateLimitOfRoute, LocalRateLimit, Rule, VirtualHostRules};
 use crate::request::{Request, split_path, with_header, without_port};
 use crate::strings::Str;
+use crate::tracing::RouteTracing;
 
 /// A route configuration. Source: `envoy.config.route.v3.RouteConfiguration`.
 #[derive(Debug)]
@@ -128,6 +129,8 @@ pub struct Route {
     pub headers: Option<Box<HeaderEdits>>,
     /// Operation name for tracing.
     pub decorator: Option<Box<Decorator>>,
+    /// Tracing, where it differs from the connection manager's.
+    pub tracing: Option<Box<RouteTracing>>,
     /// Filter settings of this route.
     pub filters: Option<Box<FilterOverrides>>,
     /// Metadata (`%METADATA(ROUTE:…)%` and telemetry).

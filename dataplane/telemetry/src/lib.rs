@@ -24,6 +24,7 @@
 
 pub mod access_log;
 mod block;
+pub mod export;
 mod flags;
 mod histogram;
 pub mod istio;
@@ -32,6 +33,7 @@ mod metrics;
 mod registry;
 pub mod render;
 mod scope;
+pub mod trace;
 
 pub use block::{Block, Stats};
 pub use flags::{ResponseFlag, ResponseFlags};

@@ -38,3 +38,13 @@ pub const BUCKETS_MAX: usize = 128;
 
 /// Entries of the bootstrap's statistics configuration, per kind. Istio sends about twenty.
 pub const STATS_SETTINGS_MAX: usize = 256;
+
+/// Encoded entries and spans that wait to be sent, in bytes. At 1 KiB a span it holds 16,000 of them, some seconds of
+/// a busy proxy while its collector is gone.
+pub const EXPORT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest time a span waits for others, in milliseconds. Source: Envoy `tracing.zipkin.flush_interval_ms`.
+pub const SPAN_FLUSH_INTERVAL_MILLIS: u64 = 5000;
+
+/// Spans that Zipkin gets at once. Envoy's `tracing.zipkin.min_flush_spans` is 5; a larger batch costs both sides less.
+pub const ZIPKIN_BATCH_MAX: usize = 100;

@@ -341,6 +341,14 @@ scope! {
         CorsOriginValid = "cors.origin_valid",
         /// Cross-origin requests whose origin is not allowed.
         CorsOriginInvalid = "cors.origin_invalid",
+        /// Requests traced by chance.
+        TracingRandomSampling = "tracing.random_sampling",
+        /// Requests traced because of `x-envoy-force-trace`.
+        TracingServiceForced = "tracing.service_forced",
+        /// Requests traced because of `x-client-trace-id`.
+        TracingClientEnabled = "tracing.client_enabled",
+        /// Requests not traced.
+        TracingNotTraceable = "tracing.not_traceable",
     }
     gauges HttpGauge {
         /// Connections open.
@@ -577,6 +585,46 @@ scope! {
         LdsVersion = "lds.version",
     }
     histograms ListenerManagerHistogram {}
+}
+
+scope! {
+    /// Access logs that are sent to services: `access_logs.…`.
+    AccessLogs, prefix "access_logs", label None, by_status None;
+    counters AccessLogsCounter {
+        /// Entries that an access-log service got.
+        GrpcWritten = "grpc_access_log.logs_written",
+        /// Entries that it did not get.
+        GrpcDropped = "grpc_access_log.logs_dropped",
+        /// Log records that an OpenTelemetry collector got.
+        OpenTelemetryWritten = "open_telemetry_access_log.logs_written",
+        /// Log records that it did not get.
+        OpenTelemetryDropped = "open_telemetry_access_log.logs_dropped",
+    }
+    gauges AccessLogsGauge {}
+    histograms AccessLogsHistogram {}
+}
+
+scope! {
+    /// Spans that are sent to collectors: `tracing.…`.
+    Spans, prefix "tracing", label None, by_status None;
+    counters SpansCounter {
+        /// Spans that Zipkin got.
+        ZipkinSpansSent = "zipkin.spans_sent",
+        /// Batches that Zipkin got.
+        ZipkinReportsSent = "zipkin.reports_sent",
+        /// Batches that Zipkin refused.
+        ZipkinReportsDropped = "zipkin.reports_dropped",
+        /// Batches that did not reach Zipkin.
+        ZipkinReportsFailed = "zipkin.reports_failed",
+        /// Batches for a cluster that is not there.
+        ZipkinReportsSkippedNoCluster = "zipkin.reports_skipped_no_cluster",
+        /// Spans that an OpenTelemetry collector got.
+        OpenTelemetrySpansSent = "opentelemetry.spans_sent",
+        /// Spans that it did not get.
+        OpenTelemetrySpansDropped = "opentelemetry.spans_dropped",
+    }
+    gauges SpansGauge {}
+    histograms SpansHistogram {}
 }
 
 scope! {

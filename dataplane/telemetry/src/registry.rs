@@ -12,7 +12,8 @@ use crate::histogram::Bounds;
 use crate::istio::{self, IstioMetric, Made, SeriesSet, SeriesTotals, Shown};
 use crate::limits::SCOPES_PER_SHARD_MAX;
 use crate::metrics::{
-    Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, LocalRateLimit, Rds, Server, Tcp,
+    AccessLogs, Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, LocalRateLimit, Rds,
+    Server, Spans, Tcp,
 };
 use crate::scope::{Metric as _, Scope};
 
@@ -27,6 +28,8 @@ pub struct Registry {
     cluster_manager: Arc<Block<ClusterManager>>,
     listener_manager: Arc<Block<ListenerManager>>,
     control_plane: Arc<Block<ControlPlane>>,
+    access_logs: Arc<Block<AccessLogs>>,
+    spans: Arc<Block<Spans>>,
 }
 
 /// A block that a shard made, on its way to the registry.
@@ -124,6 +127,8 @@ impl Registry {
             cluster_manager: Arc::default(),
             listener_manager: Arc::default(),
             control_plane: Arc::default(),
+            access_logs: Arc::default(),
+            spans: Arc::default(),
         })
     }
 
@@ -145,6 +150,16 @@ impl Registry {
     /// `listener_manager.…`; written by the agent only.
     pub fn listener_manager(&self) -> &Block<ListenerManager> {
         &self.listener_manager
+    }
+
+    /// `access_logs.…`; written by the agent only.
+    pub fn access_logs(&self) -> &Block<AccessLogs> {
+        &self.access_logs
+    }
+
+    /// `tracing.…`; written by the agent only.
+    pub fn spans(&self) -> &Block<Spans> {
+        &self.spans
     }
 
     /// `control_plane.…`; written by the agent only.
@@ -219,6 +234,8 @@ impl Registry {
             cluster_manager: total(&[Arc::clone(&self.cluster_manager)]),
             listener_manager: total(&[Arc::clone(&self.listener_manager)]),
             control_plane: total(&[Arc::clone(&self.control_plane)]),
+            access_logs: total(&[Arc::clone(&self.access_logs)]),
+            spans: total(&[Arc::clone(&self.spans)]),
         }
     }
 
@@ -278,6 +295,8 @@ pub(crate) struct Snapshot {
     pub(crate) cluster_manager: Totals<ClusterManager>,
     pub(crate) listener_manager: Totals<ListenerManager>,
     pub(crate) control_plane: Totals<ControlPlane>,
+    pub(crate) access_logs: Totals<AccessLogs>,
+    pub(crate) spans: Totals<Spans>,
 }
 
 /// A writing thread's place in the registry, before it reached its thread.

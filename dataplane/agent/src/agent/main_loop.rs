@@ -32,6 +32,7 @@ use crate::admin::{self, Admin};
 use crate::ads::{self, AdsEvent};
 use crate::bootstrap::{Bootstrap, Source};
 use crate::compile::{self, Compiled, Job};
+use crate::export;
 use crate::file::{FileEvent, Files};
 use crate::limits::{STATS_COLLECT_INTERVAL, UPDATES_MAX};
 use crate::references::References;
@@ -78,6 +79,8 @@ pub(super) async fn run(
             stats.collect();
         }
     });
+    let node = bootstrap.node.clone();
+    tokio::task::spawn_local(export::run(seam.batches, state.clone(), seam.stats.clone(), node));
     let client = bootstrap.ads.as_ref().map(|ads| Client::new(ads.variant, bootstrap.node.clone()));
     if let Some(ads) = bootstrap.ads.clone() {
         tokio::task::spawn_local(ads::run(ads, ads_sender));

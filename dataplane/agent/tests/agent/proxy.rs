@@ -85,7 +85,8 @@ impl Proxy {
         let prepared = Prepared::new(*options, bootstrap).expect("valid resources");
         let (publisher, _seats) = publication(prepared.tables().clone(), 0).expect("a publication");
         let process = Arc::new(Calls::default());
-        let seam = Seam { publisher, stats: Registry::new(), process: process.clone(), news };
+        let (_, batches) = ringsail_telemetry::export::queue();
+        let seam = Seam { publisher, stats: Registry::new(), process: process.clone(), news, batches };
         Proxy { agent: prepared.start(seam).expect("started"), process }
     }
 

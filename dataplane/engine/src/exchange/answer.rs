@@ -51,10 +51,12 @@ pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Res
     // The upstream's own fields fit; what configuration adds may not.
     settle(x, plan, choice).map_err(|_| Failure::UpstreamProtocol)?;
     x.response.set_framing(Framing { body: outward, persistent });
+    facts.progress.response_begun.set(Some(now()));
     x.outgoing.head(x.response, facts.answer_version(x.request.version()));
     x.outgoing.set_framing(outward == BodyLength::Chunked, facts.manager.enable_trailers);
     if switched {
         facts.progress.upgraded.set(true);
+        crate::record::tunnel_established(x);
     }
     Ok(Prepared { inward, persistent, refused })
 }
@@ -93,7 +95,8 @@ fn settle(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<(), Edit
     filter::response(x)?;
     crate::telemetry::answer_begins(x);
     let request_id = x.request.fields().get("x-request-id");
-    response::settle_fields(x.response, facts.manager, &facts.shard.date(), request_id)
+    response::settle_fields(x.response, facts.manager, &facts.shard.date(), request_id)?;
+    x.tell_operation()
 }
 
 /// CONNECT answered here: `200 OK`, then the bytes of both sides as they are.

@@ -23,6 +23,7 @@ use crate::http2::upstream as http2;
 use crate::inflow::Inflow;
 use crate::message::{Answer, Outgoing};
 use crate::retry;
+use crate::trace::{self, AttemptEnd};
 use crate::upstream::{self, Choice, ClusterState, Connection, HostKey, Lease, Outcome, Reuse, Wish};
 
 /// What an attempt came to.
@@ -96,7 +97,18 @@ pub(super) async fn forward(
     let mut history = History::default();
     exchange.trail.attempts = 1;
     loop {
-        match attempt(exchange, source, &plan, &mut history).await {
+        let span = trace::begin_attempt(exchange).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+        let outcome = attempt(exchange, source, &plan, &mut history).await;
+        if let Some(span) = span {
+            let end = match &outcome {
+                Ok(Attempt::Answered(_)) => AttemptEnd::Answered(exchange.trail.status),
+                Ok(Attempt::Unwanted) => AttemptEnd::Unwanted(exchange.response.status()),
+                Ok(Attempt::Stale) => AttemptEnd::Stale,
+                Err(failure) => AttemptEnd::Failed(*failure),
+            };
+            trace::finish_attempt(exchange, span, end);
+        }
+        match outcome {
             Ok(Attempt::Answered(ending)) => return Ok(ending),
             Ok(Attempt::Stale) => {
                 history.fresh = true;
@@ -223,6 +235,7 @@ async fn converse(
     let (progress, state) = (facts.progress, way.state);
     let method = x.request.method();
     x.request.set_framing(request_framing(method, source.body.length()));
+    progress.request_begun.set(Some(now()));
     let mut arrived = Inflow::default();
     let (outgoing, mut answer) = match way.link {
         Link::H1(connection) => {
@@ -293,6 +306,7 @@ async fn converse(
     let mut incoming = answer.body(prepared.inward).ok_or(Failure::UpstreamProtocol)?;
     let body = forward::response_body(&mut incoming, prepared.inward, &mut x.outgoing, progress);
     let clean = together(client, &mut x.deadlines, progress, body).await?;
+    progress.answer_complete.set(Some(now()));
     let reusable = clean && keep_upstream && progress.request_sent.get().is_some();
     Ok(Conversation::Answered { ending: facts.ending(prepared.persistent), reusable })
 }

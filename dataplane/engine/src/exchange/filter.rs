@@ -263,7 +263,7 @@ async fn ask_service(
     let facts = x.facts;
     let Some(tables) = x.tables.clone() else { return Ok(None) };
     let around = Surroundings {
-        source_cluster: &facts.shard.identity.cluster,
+        source_cluster: &facts.shard.identity.node.cluster,
         destination_cluster: &x.trail.cluster_name,
         client: facts.origin.client.or(facts.connection.peer).map(|client| client.ip()),
         route_metadata: found.route.metadata.as_deref(),

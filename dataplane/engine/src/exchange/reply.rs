@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use ringsail_http::EditError;
+use ringsail_runtime::time::now;
 use ringsail_tables::header_ops::HeaderOps;
 use ringsail_tables::policy::{AbortStatus, CorsPolicy};
 use ringsail_tables::route::{DirectResponse, Redirect, RouteMatch};
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use crate::filters::cors;
 use crate::headers::{edits, response};
 use crate::local_reply::LocalReply;
+use crate::trace;
 use crate::view::RequestView;
 
 /// The answer that `x-envoy-upstream-rq-timeout-alt-response` asks for.
@@ -147,6 +149,7 @@ impl Exchange<'_> {
         let persistent = self.facts.may_persist() && !closes;
         let Ok(with_body) = self.write_reply(&reply, !persistent) else { return Ending::DelayedClose };
         self.trail.status = self.response.status();
+        self.facts.progress.response_begun.set(Some(now()));
         self.outgoing.head(self.response, self.facts.answer_version(self.request.version()));
         self.outgoing.set_framing(false, false);
         let body = if with_body { reply.body } else { b"" };
@@ -190,6 +193,7 @@ impl Exchange<'_> {
         };
         local.begin(self.response)?;
         filter::response(self)?;
+        self.tell_operation()?;
         local.finish(self.response)
     }
 
@@ -271,6 +275,18 @@ impl Exchange<'_> {
         cors::write_preflight(policy, self.request, self.response.fields_mut())
             .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
         Ok(self.reply(Reply { plain: true, ..Reply::new(200, "cors_response") }).await)
+    }
+
+    /// The operation's name, between proxies.
+    pub(super) fn tell_operation(&mut self) -> Result<(), EditError> {
+        let facts = self.facts;
+        if facts.chain.tracer.is_none() {
+            return Ok(());
+        }
+        let found = self.route.and_then(|route| facts.tables.route(route));
+        let decorator = found.and_then(|found| found.route.decorator.as_deref());
+        let operation = decorator.map(|decorator| decorator.operation.as_str());
+        trace::settle_response(facts.chain.tracer.as_ref(), self.trail, self.response, operation)
     }
 
     /// The route's operations on an answer of ours, and how often its upstream was tried.

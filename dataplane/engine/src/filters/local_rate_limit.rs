@@ -118,7 +118,7 @@ fn descriptors(limit: &LocalRateLimit, counted: &Counted<'_>) -> Vec<Descriptor>
         return Vec::new();
     }
     let around = Surroundings {
-        source_cluster: &counted.shard.identity.cluster,
+        source_cluster: &counted.shard.identity.node.cluster,
         destination_cluster: counted.cluster,
         client: counted.client,
         route_metadata: counted.found.and_then(|found| found.route.metadata.as_deref()),

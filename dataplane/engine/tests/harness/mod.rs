@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use ringsail_engine::control::{Command, Event};
 use ringsail_engine::record::Log;
-use ringsail_engine::shard::{Identity, Settings, Shard};
+use ringsail_engine::shard::{Identity, Node, Settings, Shard};
 use ringsail_engine::telemetry::Local;
 use ringsail_runtime::engine::EngineChoice;
 use ringsail_runtime::mailbox::{MailboxSender, mailbox, outbox};
@@ -26,6 +26,7 @@ use ringsail_runtime::shard::{ShardsConfig, run_local};
 use ringsail_tables::{Change, Compiler, ResourceType, Severity, Tables};
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::access_log::LogWriter;
+use ringsail_telemetry::export::Batches;
 use ringsail_telemetry::render::{self, Selection};
 use ringsail_xds::envoy::config::cluster::v3::Cluster;
 use ringsail_xds::envoy::config::listener::v3::Listener;
@@ -53,6 +54,8 @@ pub struct Proxy {
     thread: Option<thread::JoinHandle<()>>,
     log: tempfile::NamedTempFile,
     writer: Option<Arc<LogWriter>>,
+    /// What is for collectors.
+    pub batches: Batches,
     pub registry: Arc<Registry>,
 }
 
@@ -86,19 +89,17 @@ impl Proxy {
         let (publisher, mut seats) = publication(tables, 1).unwrap();
         let (commands, orders) = mailbox(16);
         let (events, news) = outbox(64);
-        let writer = Arc::new(LogWriter::start().unwrap());
+        let (writer, batches) = LogWriter::start().unwrap();
+        let writer = Arc::new(writer);
         let registry = Registry::new();
         let (seat, stats, logs) = (seats.pop().unwrap(), registry.seat(), writer.clone());
         let thread = thread::Builder::new().name("shard-under-test".into()).spawn(move || {
             let config = ShardsConfig { engine, ..ShardsConfig::default() };
             let ran = run_local(config, move || async move {
-                let identity = Identity {
-                    address: [192, 0, 2, 1].into(),
-                    hostname: "test-host".into(),
-                    cluster: "test-cluster".into(),
-                    local,
-                };
-                let log = Log::new(logs, "test-host");
+                let node = Node { id: "test-node".into(), cluster: "test-cluster".into(), zone: "z1".into() };
+                let hostname = "test-host".into();
+                let identity = Identity { address: [192, 0, 2, 1].into(), hostname, local, node };
+                let log = Log::new(logs, identity.clone());
                 let shard = Shard::new(0, 1, identity, seat.subscribe(), stats.open(), log, settings);
                 let (judge, reports) = mailbox(16);
                 shard.report_to(judge, Some(reports));
@@ -127,6 +128,7 @@ impl Proxy {
             thread: Some(thread),
             log,
             writer: Some(writer),
+            batches,
             registry,
         }
     }

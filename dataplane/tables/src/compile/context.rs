@@ -9,18 +9,27 @@ use crate::ids::{ClusterSlot, RouteConfigId};
 use crate::metadata::Metadata;
 use crate::route::RouteConfig;
 use crate::strings::{Interner, Str};
+use crate::tracing::TraceProvider;
 
 /// The compiler's shared parts and the findings about one resource.
 pub(super) struct Context<'a> {
     pub(super) report: Report,
     pub(super) strings: &'a mut Interner,
     pub(super) uses: Uses,
+    /// Judges access-log formats; see [`FormatCheck`].
+    pub(super) format_check: Option<FormatCheck>,
+    /// Where spans go when a connection manager does not say.
+    pub(super) trace_provider: Option<Arc<TraceProvider>>,
     cluster_names: &'a mut Slots,
     route_names: &'a mut Slots,
     /// Recent metadata and localities: endpoints of one resource repeat them.
     metadata: Vec<Arc<Metadata>>,
     localities: Vec<Arc<Locality>>,
 }
+
+/// Says what is wrong with an access-log format, given whether `%REQ_WITHOUT_QUERY(…)%` is known. Formats are
+/// compiled and rendered elsewhere; this is how a wrong one is refused here, with its field.
+pub type FormatCheck = fn(format: &str, req_without_query: bool) -> Result<(), String>;
 
 /// Names a compiled resource holds. While held, a name keeps its slot.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +50,17 @@ impl<'a> Context<'a> {
         route_names: &'a mut Slots,
     ) -> Context<'a> {
         let uses = Uses::default();
-        Context { report, strings, uses, cluster_names, route_names, metadata: vec![], localities: vec![] }
+        Context {
+            report,
+            strings,
+            uses,
+            format_check: None,
+            trace_provider: None,
+            cluster_names,
+            route_names,
+            metadata: vec![],
+            localities: vec![],
+        }
     }
 
     pub(super) fn intern(&mut self, text: &str) -> Str {
@@ -103,6 +122,15 @@ impl<'a> Context<'a> {
             self.report.leave(mark);
         }
         out.into()
+    }
+
+    /// Refuses the resource when `format` cannot be rendered.
+    pub(super) fn check_format(&mut self, field: &str, format: &str, req_without_query: bool) {
+        if let Some(check) = self.format_check
+            && let Err(problem) = check(format, req_without_query)
+        {
+            self.refuse::<()>(field, problem);
+        }
     }
 
     /// Refuses the resource because of a field below the current path; `None` for `return cx.refuse(…)`.

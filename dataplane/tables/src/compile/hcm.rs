@@ -7,6 +7,7 @@ use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::extensions::filters::http;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use ringsail_xds::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
+use ringsail_xds::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use ringsail_xds::io::istio::http::peer_metadata::Config;
 use ringsail_xds::stats::PluginConfig;
 
@@ -17,10 +18,12 @@ use super::istio;
 use super::policy::{fault_settings, header_mutations};
 use super::rate_limit;
 use super::route::route_config;
+use super::tracing::tracing;
 use super::value::{cidr, duration, holds, plain, timeout, unpack};
+use crate::access_log::LogMoments;
 use crate::hcm::{
-    Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter, PathNormalization, Router,
-    ServerHeader, StripPort, UnderscoreHeaders,
+    Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter, PathNormalization,
+    RequestIds, Router, ServerHeader, StripPort, UnderscoreHeaders,
 };
 use crate::header_ops::MutationFilter;
 use crate::ids::RouteConfigId;
@@ -136,8 +139,40 @@ pub(super) fn connection_manager(
             })
         }),
         access_logs: access_logs(cx, &value.access_log),
-        log_at_start: value.flush_access_log_on_new_request
-            || value.access_log_options.as_ref().is_some_and(|o| o.flush_access_log_on_new_request),
+        log_moments: log_moments(cx, value),
+        tracing: value
+            .tracing
+            .as_ref()
+            .and_then(|settings| cx.at("tracing", |cx| tracing(cx, settings)))
+            .map(Arc::new),
+        request_id: request_id(cx, value)?,
+    })
+}
+
+/// When lines are written besides the end. The fields outside of the options are their predecessors.
+fn log_moments(cx: &mut Context<'_>, value: &pb::HttpConnectionManager) -> LogMoments {
+    let options = value.access_log_options.unwrap_or_default();
+    let interval = match options.access_log_flush_interval {
+        Some(_) => cx.at("access_log_options", |cx| {
+            duration(cx, "access_log_flush_interval", &options.access_log_flush_interval)
+        }),
+        None => duration(cx, "access_log_flush_interval", &value.access_log_flush_interval),
+    };
+    LogMoments {
+        at_start: value.flush_access_log_on_new_request || options.flush_access_log_on_new_request,
+        on_connected: options.flush_log_on_tunnel_successfully_established,
+        interval: interval.filter(|interval| !interval.is_zero()),
+    }
+}
+
+fn request_id(cx: &mut Context<'_>, value: &pb::HttpConnectionManager) -> Option<RequestIds> {
+    let Some(any) = value.request_id_extension.as_ref().and_then(|one| one.typed_config.as_ref()) else {
+        return Some(RequestIds { pack_trace_reason: true, decide_sampling: true });
+    };
+    let config: UuidRequestIdConfig = cx.at("request_id_extension.typed_config", |cx| unpack(cx, any))?;
+    Some(RequestIds {
+        pack_trace_reason: config.pack_trace_reason.unwrap_or(true),
+        decide_sampling: config.use_request_id_for_trace_sampling.unwrap_or(true),
     })
 }
 
@@ -189,6 +224,7 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
                 filters.push(HttpFilter::Router(Router {
                     suppress_envoy_headers: router.suppress_envoy_headers,
                     respect_expected_rq_timeout: router.respect_expected_rq_timeout,
+                    start_child_span: router.start_child_span,
                 }));
             }
             if index + 1 != list.len() {

@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use ringsail_xds::envoy::config::listener::v3 as listener_pb;
 use ringsail_xds::envoy::config::route::v3 as route_pb;
 
-use super::context::{Context, Uses};
+use super::context::{Context, FormatCheck, Uses};
 use super::decode;
 use super::fingerprint::Fingerprint;
 use super::listener::listener;
@@ -21,6 +21,7 @@ use crate::listener::Listener;
 use crate::route::RouteConfig;
 use crate::strings::{Interner, Str};
 use crate::tables::{Destinations, Tables};
+use crate::tracing::TraceProvider;
 
 #[derive(Default)]
 pub(super) struct Listeners {
@@ -33,6 +34,10 @@ pub(super) struct Listeners {
     displaced: HashSet<Str>,
     listeners_changed: bool,
     routes_changed: bool,
+    /// See [`FormatCheck`].
+    pub(super) format_check: Option<FormatCheck>,
+    /// Where spans go when a connection manager does not say.
+    pub(super) trace_provider: Option<Arc<TraceProvider>>,
 }
 
 struct State {
@@ -78,6 +83,8 @@ impl Listeners {
         let place = self.places.acquire(&name);
         let id = ListenerId { slot: place.slot, generation: place.generation };
         let mut cx = Context::new(report, strings, cluster_names, &mut self.route_places);
+        cx.format_check = self.format_check;
+        cx.trace_provider.clone_from(&self.trace_provider);
         let compiled = listener(&mut cx, id, &message);
         let (report, uses) = (cx.report, cx.uses);
         match compiled {
@@ -135,6 +142,8 @@ impl Listeners {
         let place = self.route_places.acquire(&name);
         let id = RouteConfigId { slot: place.slot, generation: place.generation };
         let mut cx = Context::new(report, strings, cluster_names, &mut self.route_places);
+        cx.format_check = self.format_check;
+        cx.trace_provider.clone_from(&self.trace_provider);
         let config = route_config(&mut cx, id, &message);
         let (report, uses) = (cx.report, cx.uses);
         if report.is_refused() {

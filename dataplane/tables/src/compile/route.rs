@@ -10,6 +10,7 @@ use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
 use super::rate_limit;
 use super::route_action::action;
+use super::tracing::route_tracing;
 use super::value::runtime_fraction;
 use crate::ids::RouteConfigId;
 use crate::limits::{DIRECT_RESPONSE_BODY_BYTES_DEFAULT, ROUTES_INDEXED_FROM};
@@ -145,6 +146,10 @@ fn route(cx: &mut Context<'_>, value: &pb::Route, body_max: u32) -> Option<Route
         body_kept_max: body_kept_max(value.request_body_buffer_limit, value.per_request_buffer_limit_bytes),
         headers,
         decorator,
+        tracing: match &value.tracing {
+            Some(settings) => Some(Box::new(cx.at("tracing", |cx| route_tracing(cx, settings))?)),
+            None => None,
+        },
         filters: filter_overrides(cx, &value.typed_per_filter_config),
         metadata: metadata(cx, value.metadata.as_ref()),
     })

@@ -18,6 +18,7 @@ mod listener;
 mod page;
 mod rate_limit;
 mod route;
+mod telemetry;
 mod walk;
 mod wire;
 
@@ -90,6 +91,11 @@ pub fn resource(kind: ResourceType) -> &'static Message {
         ResourceType::Cluster => &cluster::CLUSTER,
         ResourceType::ClusterLoadAssignment => &cluster::LOAD_ASSIGNMENT,
     }
+}
+
+/// The rows of a tracing provider.
+pub(crate) fn trace_provider() -> &'static Message {
+    &telemetry::TRACE_PROVIDER
 }
 
 /// Every message reachable from a resource, each once, in order of discovery.

@@ -449,6 +449,86 @@ fn live_state_outlives_updates_of_endpoints_and_limits_that_stay() {
     assert!(Arc::ptr_eq(changed.live.host(id).unwrap(), &host));
 }
 
+/// A listener whose connection manager has these settings and routes everything to a cluster.
+fn manager_with(more: Value) -> Change {
+    let mut manager = json!({"route_config": {"name": "r", "virtual_hosts": [{"name": "all", "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]}]}});
+    manager.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    http_listener("l", 80, manager)
+}
+
+fn traced_by(provider: Value) -> Change {
+    manager_with(json!({"tracing": {"provider": {"name": "p", "typed_config": provider}}}))
+}
+
+#[test]
+fn tracing_providers_other_than_zipkin_and_opentelemetry_are_refused() {
+    let kind = |name: &str| format!("type.googleapis.com/envoy.config.trace.v3.{name}");
+    let zipkin = json!({"@type": kind("ZipkinConfig"), "collector_cluster": "z", "collector_endpoint": "/spans",
+        "collector_endpoint_version": "HTTP_JSON"});
+    accept(&mut Compiler::new(), [traced_by(zipkin.clone())]);
+    let otel = json!({"@type": kind("OpenTelemetryConfig"),
+        "grpc_service": {"envoy_grpc": {"cluster_name": "o"}}});
+    accept(&mut Compiler::new(), [traced_by(otel)]);
+    let path = "filter_chains[0].filters[0].typed_config.tracing.provider.typed_config";
+    let mut old = zipkin;
+    old["collector_endpoint_version"] = json!("HTTP_PROTO");
+    let refused = refuse(&mut Compiler::new(), traced_by(old));
+    assert_eq!(refused, format!("{path}.collector_endpoint_version: only HTTP_JSON is supported"));
+    let without = json!({"@type": kind("OpenTelemetryConfig")});
+    let refused = refuse(&mut Compiler::new(), traced_by(without));
+    assert_eq!(refused, format!("{path}.grpc_service: is not set, nor is http_service"));
+}
+
+#[test]
+fn a_wrong_access_log_format_refuses_the_listener_with_its_field() {
+    fn check(format: &str, _: bool) -> Result<(), String> {
+        if format.contains("%NOPE%") { Err("unknown operator `NOPE`".to_owned()) } else { Ok(()) }
+    }
+    let log = |format: Value| {
+        manager_with(json!({"access_log": [{"name": "f", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": "/dev/null", "log_format": format}}]}))
+    };
+    let mut compiler = Compiler::with_format_check(check);
+    accept(&mut compiler, [log(json!({"text_format_source": {"inline_string": "%PROTOCOL%"}}))]);
+    let path = "filter_chains[0].filters[0].typed_config.access_log[0].typed_config.log_format";
+    for (format, field) in [
+        (json!({"text_format_source": {"inline_string": "%NOPE%"}}), "text_format_source"),
+        (json!({"json_format": {"a": {"b": "%NOPE%"}}}), "json_format.a.b"),
+    ] {
+        let refused = refuse(&mut compiler, log(format));
+        assert_eq!(refused, format!("{path}.{field}: unknown operator `NOPE`"));
+    }
+}
+
+#[test]
+fn access_log_filters_are_compiled_or_refused_with_their_field() {
+    let log = |filter: Value| {
+        manager_with(json!({"access_log": [{"name": "f", "filter": filter, "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"}}]}))
+    };
+    let cel = |expression: &str| {
+        json!({"extension_filter": {"name": "cel", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": expression}}})
+    };
+    for filter in [
+        json!({"traceable_filter": {}}),
+        json!({"runtime_filter": {"runtime_key": "k", "percent_sampled": {"numerator": 5}}}),
+        json!({"header_filter": {"header": {"name": "x-a", "string_match": {"exact": "b"}}}}),
+        json!({"grpc_status_filter": {"statuses": ["UNAVAILABLE"], "exclude": true}}),
+        json!({"metadata_filter": {"match_if_key_not_found": false}}),
+        json!({"log_type_filter": {"types": ["DownstreamEnd"]}}),
+        cel("response.code >= 400 || request.headers['x-a'] == 'b'"),
+    ] {
+        accept(&mut Compiler::new(), [log(filter)]);
+    }
+    let refused = refuse(&mut Compiler::new(), log(cel("response.code >=")));
+    let path = "filter_chains[0].filters[0].typed_config.access_log[0].filter.extension_filter.typed_config";
+    assert!(refused.starts_with(&format!("{path}.expression: ")), "{refused}");
+}
+
 #[test]
 fn every_row_of_the_table_of_fields_agrees_with_the_schema() {
     let schema = Schema::shared();

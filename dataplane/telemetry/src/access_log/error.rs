@@ -19,6 +19,9 @@ pub enum FormatProblem {
     /// No such operator.
     #[error("unknown operator `{0}`")]
     Unknown(String),
+    /// Envoy has the operator, we do not.
+    #[error("operator `{0}` is not supported")]
+    Unsupported(String),
     /// The operator needs a parameter in parentheses.
     #[error("operator `{0}` needs a parameter")]
     MissingParameter(String),

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::operator::{GrpcForm, Moment, Operator, Part, Unit, Value};
-use super::record::{Address, Record, RecordKind, Text};
+use super::record::{Address, Record, Text};
+use crate::trace::write_hex64;
 
 /// What an operator gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(super) enum Given {
     Number,
     /// Text was written.
     Text,
+    /// Other JSON was written.
+    Json,
 }
 
 impl Operator {
@@ -80,7 +83,24 @@ impl Value {
             Self::Protocol(protocol) => write_text(protocol(record).map(|p| p.as_str().as_bytes()), out),
             Self::Flags { long } => write_flags(record, *long, out),
             Self::GrpcStatus(form) => write_grpc_status(record.grpc_status, *form, out),
-            Self::Kind => write_text(Some(kind_name(record.kind)), out),
+            Self::Kind => write_text(Some(record.kind.name().as_bytes()), out),
+            Self::Metadata(slot) => match record.metadata(*slot) {
+                Some((value, is_text)) => {
+                    out.extend_from_slice(value);
+                    if is_text { Given::Text } else { Given::Json }
+                }
+                None => Given::Nothing,
+            },
+            Self::TraceId => {
+                let mut text = String::new();
+                record.trace_id.inspect(|id| id.write(&mut text));
+                write_text(record.trace_id.map(|_| text.as_bytes()), out)
+            }
+            Self::SpanId => {
+                let mut text = String::new();
+                record.span_id.inspect(|id| write_hex64(*id, &mut text));
+                write_text(record.span_id.map(|_| text.as_bytes()), out)
+            }
             Self::Fixed(text) => write_text(Some(text.as_bytes()), out),
             Self::Unavailable => Given::Nothing,
         }
@@ -161,14 +181,6 @@ fn write_flags(record: &Record, long: bool, out: &mut Vec<u8>) -> Given {
         out.push(b'-');
     }
     Given::Text
-}
-
-fn kind_name(kind: RecordKind) -> &'static [u8] {
-    match kind {
-        RecordKind::Http => b"DownstreamEnd",
-        RecordKind::Tcp => b"TcpConnectionEnd",
-        RecordKind::Listener => b"NotSet",
-    }
 }
 
 fn write_grpc_status(status: Option<u32>, form: GrpcForm, out: &mut Vec<u8>) -> Given {

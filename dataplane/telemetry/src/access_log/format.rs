@@ -2,7 +2,7 @@
 
 use super::error::{FormatError, FormatProblem};
 use super::evaluate::Given;
-use super::operator::{Operator, WantedHeader, compile};
+use super::operator::{Operator, Wanted, compile};
 use super::record::Record;
 use super::template::{Piece, split};
 use crate::limits::{LOG_FORMAT_BYTES_MAX, LOG_JSON_DEPTH_MAX};
@@ -48,7 +48,7 @@ pub enum JsonTemplate {
 #[derive(Clone, Debug)]
 pub struct LogFormat {
     shape: Shape,
-    headers: Vec<WantedHeader>,
+    wanted: Wanted,
     omit_empty: bool,
 }
 
@@ -95,16 +95,16 @@ pub const ENVOY_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGI
 impl LogFormat {
     /// Compiles a text format. Its line end is part of it.
     pub fn text(format: &str, context: &Context<'_>) -> Result<Self, FormatError> {
-        let mut headers = Vec::new();
-        let parts = parts(format, context, &mut headers)?;
-        Ok(Self { shape: Shape::Text(parts), headers, omit_empty: context.omit_empty })
+        let mut wanted = Wanted::default();
+        let parts = parts(format, context, &mut wanted)?;
+        Ok(Self { shape: Shape::Text(parts), wanted, omit_empty: context.omit_empty })
     }
 
     /// Compiles a JSON format. Every record becomes one line.
     pub fn json(template: &JsonTemplate, context: &Context<'_>) -> Result<Self, FormatError> {
-        let mut headers = Vec::new();
-        let json = compile_json(template, context, &mut headers, 0)?;
-        Ok(Self { shape: Shape::Json(json), headers, omit_empty: context.omit_empty })
+        let mut wanted = Wanted::default();
+        let json = compile_json(template, context, &mut wanted, 0)?;
+        Ok(Self { shape: Shape::Json(json), wanted, omit_empty: context.omit_empty })
     }
 
     /// [`ENVOY_TEXT`].
@@ -112,9 +112,19 @@ impl LogFormat {
         Self::text(ENVOY_TEXT, context)
     }
 
-    /// The header fields this format shows. A record's header slots are the places in this list.
-    pub fn headers(&self) -> &[WantedHeader] {
-        &self.headers
+    /// The same, with what is shown added to a list that several formats of one record share.
+    pub(super) fn text_sharing(
+        format: &str,
+        context: &Context<'_>,
+        wanted: &mut Wanted,
+    ) -> Result<Self, FormatError> {
+        let parts = parts(format, context, wanted)?;
+        Ok(Self { shape: Shape::Text(parts), wanted: Wanted::default(), omit_empty: context.omit_empty })
+    }
+
+    /// What this format shows that the engine has to copy.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// Appends the line for `record`.
@@ -129,17 +139,22 @@ impl LogFormat {
     }
 }
 
-fn parts(
-    format: &str,
-    context: &Context<'_>,
-    headers: &mut Vec<WantedHeader>,
-) -> Result<Vec<Part>, FormatError> {
+/// Says what is wrong with a format.
+///
+/// # Errors
+/// With the sentence.
+pub fn check(format: &str, req_without_query: bool) -> Result<(), String> {
+    let context = Context { req_without_query, ..Context::default() };
+    LogFormat::text(format, &context).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn parts(format: &str, context: &Context<'_>, wanted: &mut Wanted) -> Result<Vec<Part>, FormatError> {
     if format.len() > LOG_FORMAT_BYTES_MAX {
         return Err(FormatError { position: LOG_FORMAT_BYTES_MAX, problem: FormatProblem::TooLong });
     }
     let compiled = split(format)?.into_iter().map(|piece| match piece {
         Piece::Literal(text) => Ok(Part::Literal(text.to_owned())),
-        Piece::Call(call) => compile(call, context, headers).map(Part::Operator),
+        Piece::Call(call) => compile(call, context, wanted).map(Part::Operator),
     });
     compiled.collect()
 }
@@ -147,7 +162,7 @@ fn parts(
 fn compile_json(
     template: &JsonTemplate,
     context: &Context<'_>,
-    headers: &mut Vec<WantedHeader>,
+    wanted: &mut Wanted,
     depth: usize,
 ) -> Result<Json, FormatError> {
     if depth > LOG_JSON_DEPTH_MAX {
@@ -159,7 +174,7 @@ fn compile_json(
         JsonTemplate::Number(value) if value.is_finite() => Json::Fixed(value.to_string()),
         JsonTemplate::Number(_) => Json::Null,
         JsonTemplate::String(format) => {
-            let mut parts = parts(format, context, headers)?;
+            let mut parts = parts(format, context, wanted)?;
             match (parts.pop(), parts.is_empty()) {
                 (Some(Part::Operator(operator)), true) => Json::Value(operator),
                 (last, _) => {
@@ -169,7 +184,7 @@ fn compile_json(
             }
         }
         JsonTemplate::List(items) => {
-            let items = items.iter().map(|item| compile_json(item, context, headers, depth + 1));
+            let items = items.iter().map(|item| compile_json(item, context, wanted, depth + 1));
             Json::List(items.collect::<Result<_, _>>()?)
         }
         JsonTemplate::Object(entries) => {
@@ -178,7 +193,7 @@ fn compile_json(
             let entries = entries.into_iter().map(|(key, value)| {
                 let mut name = String::new();
                 push_json_string(key, &mut name);
-                Ok((name, compile_json(value, context, headers, depth + 1)?))
+                Ok((name, compile_json(value, context, wanted, depth + 1)?))
             });
             Json::Object(entries.collect::<Result<_, FormatError>>()?)
         }
@@ -207,7 +222,7 @@ fn write_json(json: &Json, record: &Record, omit_empty: bool, out: &mut Vec<u8>)
         Json::Value(operator) => {
             let start = out.len();
             match operator.write(record, out) {
-                Given::Number => {}
+                Given::Number | Given::Json => {}
                 Given::Text => quote_from(start, out),
                 Given::Nothing if omit_empty => return false,
                 Given::Nothing => out.extend_from_slice(b"null"),

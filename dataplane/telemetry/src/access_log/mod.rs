@@ -3,6 +3,7 @@
 //! ```text
 //!  configuration ── LogFormat::text / json ──▶ operators, list of wanted header fields
 //!  exchange      ── Record (plain values)  ──▶ LogQueue ──▶ writer thread ──▶ stdout, files
+//!                ── Span                   ──▶    │               └────────▶ Exports: collectors
 //! ```
 //!
 //! A format is compiled once, when its listener is. The request path copies values into a
@@ -11,17 +12,24 @@
 mod error;
 mod evaluate;
 mod format;
+mod grpc;
 mod operator;
+mod otlp;
 mod record;
+mod tag;
 mod template;
 #[cfg(test)]
 mod tests;
 mod time;
 mod writer;
 
+pub use crate::render::push_json_string as write_json_string;
 pub use error::{FormatError, FormatProblem};
-pub use format::{Context, ENVOY_TEXT, ISTIO_TEXT, JsonTemplate, LogFormat};
-pub use operator::{HeaderSource, WantedHeader};
+pub use format::{Context, ENVOY_TEXT, ISTIO_TEXT, JsonTemplate, LogFormat, check};
+pub use grpc::{GrpcLog, GrpcLogSettings};
+pub use operator::{HeaderSource, MetadataOwner, Wanted, WantedHeader, WantedMetadata};
+pub use otlp::{OtlpLog, OtlpLogSettings};
 pub use record::{Address, Protocol, Record, RecordKind, Text, TimePoint};
+pub use tag::{Tag, TagSource, TagValue};
 pub use time::write_time;
-pub use writer::{LogId, LogQueue, LogSink, LogSpec, LogWriter};
+pub use writer::{Buffering, LogId, LogQueue, LogSink, LogSpec, LogWriter, SpanSpec, TracerId, TracerKind};

@@ -27,6 +27,65 @@ pub enum HeaderSource {
     ResponseTrailer,
 }
 
+/// A metadata value that a format shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedMetadata {
+    /// Whose.
+    pub owner: MetadataOwner,
+    /// Its name space.
+    pub namespace: String,
+    /// Keys below; the whole name space without any.
+    pub path: Vec<String>,
+}
+
+/// Whose metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataOwner {
+    /// The request's own, written by filters.
+    Dynamic,
+    /// The cluster's.
+    Cluster,
+    /// The endpoint's.
+    Endpoint,
+    /// The route's.
+    Route,
+    /// The listener's.
+    Listener,
+}
+
+/// What formats show that is not in every record. The engine copies it into the record, by its place here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Header fields.
+    pub headers: Vec<WantedHeader>,
+    /// Metadata.
+    pub metadata: Vec<WantedMetadata>,
+    /// [`Text::UniqueId`].
+    pub unique_id: bool,
+    /// [`Record::request_headers_bytes`] and its like.
+    pub header_bytes: bool,
+}
+
+impl Wanted {
+    /// The slot of a header field; each is listed once.
+    pub(super) fn header(&mut self, source: HeaderSource, name: &str) -> usize {
+        let listed = self.headers.iter().position(|h| h.source == source && h.name == name);
+        listed.unwrap_or_else(|| {
+            self.headers.push(WantedHeader { source, name: name.to_owned() });
+            self.headers.len() - 1
+        })
+    }
+
+    /// The slot of a metadata value; each is listed once.
+    pub(super) fn metadata(&mut self, wanted: WantedMetadata) -> usize {
+        let listed = self.metadata.iter().position(|other| *other == wanted);
+        listed.unwrap_or_else(|| {
+            self.metadata.push(wanted);
+            self.metadata.len() - 1
+        })
+    }
+}
+
 /// A compiled operator.
 #[derive(Clone, Debug)]
 pub(super) struct Operator {
@@ -71,9 +130,13 @@ pub(super) enum Value {
     },
     GrpcStatus(GrpcForm),
     Kind,
+    /// Metadata in this slot.
+    Metadata(usize),
+    TraceId,
+    SpanId,
     /// Known when the format is compiled.
     Fixed(String),
-    /// Envoy knows it, we do not (yet): TLS, metadata, filter state, CEL.
+    /// Nothing ever has it here: TLS, filter state.
     Unavailable,
 }
 
@@ -108,13 +171,13 @@ pub(super) enum GrpcForm {
     Number,
 }
 
-/// Compiles one operator call; wanted header fields are added to `headers`.
+/// Compiles one operator call; what it shows is added to `wanted`.
 pub(super) fn compile(
     call: Call<'_>,
     context: &Context<'_>,
-    headers: &mut Vec<WantedHeader>,
+    wanted: &mut Wanted,
 ) -> Result<Operator, FormatError> {
-    let mut compiler = Compiler { call, context, headers };
+    let mut compiler = Compiler { call, context, wanted };
     let value = compiler.value().map_err(|problem| FormatError { position: call.position, problem })?;
     Ok(Operator { value, length: call.length })
 }
@@ -122,7 +185,7 @@ pub(super) fn compile(
 struct Compiler<'c, 'f> {
     call: Call<'f>,
     context: &'c Context<'c>,
-    headers: &'c mut Vec<WantedHeader>,
+    wanted: &'c mut Wanted,
 }
 
 impl Compiler<'_, '_> {
@@ -154,17 +217,22 @@ impl Compiler<'_, '_> {
                 return Ok(Value::Fixed(variable.unwrap_or_else(|| "-".to_owned())));
             }
             "REQUESTED_SERVER_NAME" => return self.requested_server_name(),
-            // These take parameters we have no use for yet.
-            "CLUSTER_METADATA"
-            | "UPSTREAM_METADATA"
-            | "DYNAMIC_METADATA"
-            | "METADATA"
-            | "FILTER_STATE"
-            | "UPSTREAM_FILTER_STATE"
-            | "CEL" => {
+            "CLUSTER_METADATA" | "UPSTREAM_METADATA" | "DYNAMIC_METADATA" => {
+                let owner = match name {
+                    "CLUSTER_METADATA" => MetadataOwner::Cluster,
+                    "UPSTREAM_METADATA" => MetadataOwner::Endpoint,
+                    _ => MetadataOwner::Dynamic,
+                };
+                let parameter = self.parameter()?.to_owned();
+                return self.metadata(owner, &parameter);
+            }
+            "METADATA" => return self.metadata_of_kind(),
+            // No filter here keeps such objects, so none is found, as in Envoy without the filter that makes it.
+            "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => {
                 self.parameter()?;
                 return Ok(Value::Unavailable);
             }
+            "CEL" => return Err(FormatProblem::Unsupported(name.to_owned())),
             "PROTOCOL" => Value::Protocol(|r| r.protocol),
             "UPSTREAM_PROTOCOL" => Value::Protocol(|r| r.upstream_protocol),
             "RESPONSE_CODE" => Value::Number(|r| Some(r.response_code.into())),
@@ -174,8 +242,18 @@ impl Compiler<'_, '_> {
             "RESPONSE_FLAGS_LONG" => Value::Flags { long: true },
             "BYTES_RECEIVED" => Value::Number(|r| Some(r.bytes_received)),
             "BYTES_SENT" => Value::Number(|r| Some(r.bytes_sent)),
-            "REQUEST_HEADERS_BYTES" => Value::Number(|r| Some(r.request_headers_bytes)),
-            "RESPONSE_HEADERS_BYTES" => Value::Number(|r| Some(r.response_headers_bytes)),
+            "REQUEST_HEADERS_BYTES"
+            | "RESPONSE_HEADERS_BYTES"
+            | "DOWNSTREAM_HEADER_BYTES_SENT"
+            | "DOWNSTREAM_HEADER_BYTES_RECEIVED" => {
+                self.wanted.header_bytes = true;
+                match name {
+                    "REQUEST_HEADERS_BYTES" | "DOWNSTREAM_HEADER_BYTES_RECEIVED" => {
+                        Value::Number(|r| Some(r.request_headers_bytes))
+                    }
+                    _ => Value::Number(|r| Some(r.response_headers_bytes)),
+                }
+            }
             "RESPONSE_TRAILERS_BYTES" => Value::Number(|r| Some(r.response_trailers_bytes)),
             "UPSTREAM_WIRE_BYTES_SENT" => Value::Number(|r| Some(r.upstream_wire_bytes_sent)),
             "UPSTREAM_WIRE_BYTES_RECEIVED" => Value::Number(|r| Some(r.upstream_wire_bytes_received)),
@@ -183,8 +261,6 @@ impl Compiler<'_, '_> {
             "UPSTREAM_HEADER_BYTES_RECEIVED" => Value::Number(|r| Some(r.upstream_header_bytes_received)),
             "DOWNSTREAM_WIRE_BYTES_SENT" => Value::Number(|r| Some(r.downstream_wire_bytes_sent)),
             "DOWNSTREAM_WIRE_BYTES_RECEIVED" => Value::Number(|r| Some(r.downstream_wire_bytes_received)),
-            "DOWNSTREAM_HEADER_BYTES_SENT" => Value::Number(|r| Some(r.response_headers_bytes)),
-            "DOWNSTREAM_HEADER_BYTES_RECEIVED" => Value::Number(|r| Some(r.request_headers_bytes)),
             "DURATION" => Value::Number(|r| r.duration.map(millis)),
             "REQUEST_DURATION" => Value::Between(Start, At(P::RequestEnd), Unit::Millis),
             "REQUEST_TX_DURATION" => Value::Between(Start, At(P::UpstreamSendEnd), Unit::Millis),
@@ -208,6 +284,12 @@ impl Compiler<'_, '_> {
             "CUSTOM_FLAGS" => Value::Fixed(String::new()),
             "STREAM_ID" => Value::Text(Text::StreamId),
             "ACCESS_LOG_TYPE" => Value::Kind,
+            "TRACE_ID" => Value::TraceId,
+            "SPAN_ID" => Value::SpanId,
+            "UNIQUE_ID" => {
+                self.wanted.unique_id = true;
+                Value::Text(Text::UniqueId)
+            }
             "HOSTNAME" => Value::Fixed(self.context.hostname.to_owned()),
             _ => match address(name) {
                 Some((address, part)) => Value::Address(address, part),
@@ -250,13 +332,32 @@ impl Compiler<'_, '_> {
         Ok(names.iter().map(|name| self.slot(source, name)).collect())
     }
 
-    /// The slot of a wanted header field; each is listed once.
+    /// The slot of a wanted header field.
     fn slot(&mut self, source: HeaderSource, name: &str) -> usize {
-        let listed = self.headers.iter().position(|h| h.source == source && h.name == name);
-        listed.unwrap_or_else(|| {
-            self.headers.push(WantedHeader { source, name: name.to_owned() });
-            self.headers.len() - 1
-        })
+        self.wanted.header(source, name)
+    }
+
+    /// `namespace:key:key…`
+    fn metadata(&mut self, owner: MetadataOwner, text: &str) -> Result<Value, FormatProblem> {
+        let mut parts = text.split(':').map(str::to_owned);
+        let namespace = parts.next().filter(|name| !name.is_empty()).ok_or_else(|| self.bad_parameter())?;
+        let wanted = WantedMetadata { owner, namespace, path: parts.collect() };
+        Ok(Value::Metadata(self.wanted.metadata(wanted)))
+    }
+
+    /// `KIND:namespace:key:key…`
+    fn metadata_of_kind(&mut self) -> Result<Value, FormatProblem> {
+        let parameter = self.parameter()?.to_owned();
+        let (kind, rest) = parameter.split_once(':').ok_or_else(|| self.bad_parameter())?;
+        let owner = match kind {
+            "DYNAMIC" => MetadataOwner::Dynamic,
+            "CLUSTER" => MetadataOwner::Cluster,
+            "UPSTREAM_HOST" => MetadataOwner::Endpoint,
+            "ROUTE" => MetadataOwner::Route,
+            "LISTENER" => MetadataOwner::Listener,
+            _ => return Err(self.bad_parameter()),
+        };
+        self.metadata(owner, rest)
     }
 
     /// `WQ` or `NQ`, then `PATH`, `ORIG` or `ORIG_OR_PATH`, separated by a colon.
@@ -356,7 +457,7 @@ fn address(name: &str) -> Option<(AddressOf, Part)> {
 /// Operators Envoy accepts whose value is not known here: nothing is written for them.
 /// Source: envoy-observed §10.
 fn is_unavailable(name: &str) -> bool {
-    const NAMES: [&str; 31] = [
+    const NAMES: [&str; 29] = [
         "BYTES_RETRANSMITTED",
         "PACKETS_RETRANSMITTED",
         "DOWNSTREAM_HANDSHAKE_DURATION",
@@ -386,11 +487,8 @@ fn is_unavailable(name: &str) -> bool {
         "DOWNSTREAM_TLS_SESSION_ID",
         "TLS_JA3_FINGERPRINT",
         "TLS_JA4_FINGERPRINT",
-        "TRACE_ID",
-        "SPAN_ID",
     ];
     NAMES.contains(&name)
-        || name == "UNIQUE_ID"
         || ["DOWNSTREAM_PEER_", "DOWNSTREAM_LOCAL_"].iter().any(|prefix| {
             name.strip_prefix(prefix).is_some_and(|rest| matches!(rest, "URI_SAN" | "DNS_SAN" | "SUBJECT"))
         })

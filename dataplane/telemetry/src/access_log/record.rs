@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::flags::ResponseFlags;
+use crate::trace::TraceId;
 
 /// A range of a record's arena.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,22 +73,72 @@ pub struct Record {
     pub upstream_local: Option<Address>,
     /// gRPC status of the answer.
     pub grpc_status: Option<u32>,
+    /// Trace of the request, as far as it is traced.
+    pub trace_id: Option<TraceId>,
+    /// Span of the request, in tracing systems that tell it.
+    pub span_id: Option<u64>,
     times: [Option<Duration>; TimePoint::ALL.len()],
     texts: [Option<Span>; Text::ALL.len()],
     headers: Vec<(u16, Span)>,
+    /// Metadata: JSON, except for text, which is as it is.
+    metadata: Vec<(u16, Span, bool)>,
     arena: Vec<u8>,
 }
 
-/// What a record tells the end of. Source: Envoy `AccessLogType`.
+/// What a record tells of. Source: Envoy `AccessLogType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RecordKind {
-    /// An HTTP request.
-    #[default]
-    Http,
-    /// A TCP connection.
-    Tcp,
     /// A connection that no filter chain took.
-    Listener,
+    NotSet,
+    /// A TCP connection, whose upstream is connected.
+    TcpUpstreamConnected,
+    /// A TCP connection, in between.
+    TcpPeriodic,
+    /// The end of a TCP connection.
+    TcpConnectionEnd,
+    /// The beginning of an HTTP request.
+    DownstreamStart,
+    /// An HTTP request, in between.
+    DownstreamPeriodic,
+    /// The end of an HTTP request.
+    #[default]
+    DownstreamEnd,
+    /// An HTTP request that became a tunnel.
+    DownstreamTunnelSuccessfullyEstablished,
+    /// The beginning of a TCP connection.
+    TcpConnectionStart,
+}
+
+impl RecordKind {
+    /// Envoy's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotSet => "NotSet",
+            Self::TcpUpstreamConnected => "TcpUpstreamConnected",
+            Self::TcpPeriodic => "TcpPeriodic",
+            Self::TcpConnectionEnd => "TcpConnectionEnd",
+            Self::DownstreamStart => "DownstreamStart",
+            Self::DownstreamPeriodic => "DownstreamPeriodic",
+            Self::DownstreamEnd => "DownstreamEnd",
+            Self::DownstreamTunnelSuccessfullyEstablished => "DownstreamTunnelSuccessfullyEstablished",
+            Self::TcpConnectionStart => "TcpConnectionStart",
+        }
+    }
+
+    /// Envoy's number.
+    pub fn number(self) -> i32 {
+        match self {
+            Self::NotSet => 0,
+            Self::TcpUpstreamConnected => 1,
+            Self::TcpPeriodic => 2,
+            Self::TcpConnectionEnd => 3,
+            Self::DownstreamStart => 4,
+            Self::DownstreamPeriodic => 5,
+            Self::DownstreamEnd => 6,
+            Self::DownstreamTunnelSuccessfullyEstablished => 10,
+            Self::TcpConnectionStart => 14,
+        }
+    }
 }
 
 /// A protocol, as it is written in logs.
@@ -168,6 +219,8 @@ indexed! {
         LocalReplyBody,
         /// `STREAM_ID`
         StreamId,
+        /// `UNIQUE_ID`
+        UniqueId,
     }
 }
 
@@ -200,7 +253,7 @@ indexed! {
 impl Default for Record {
     fn default() -> Self {
         Self {
-            kind: RecordKind::Http,
+            kind: RecordKind::default(),
             start_time: SystemTime::UNIX_EPOCH,
             duration: None,
             protocol: None,
@@ -228,9 +281,12 @@ impl Default for Record {
             upstream_remote: None,
             upstream_local: None,
             grpc_status: None,
+            trace_id: None,
+            span_id: None,
             times: [None; TimePoint::ALL.len()],
             texts: [None; Text::ALL.len()],
             headers: Vec::new(),
+            metadata: Vec::new(),
             arena: Vec::new(),
         }
     }
@@ -245,10 +301,12 @@ impl Record {
     /// Forgets all values and keeps the memory.
     pub fn clear(&mut self) {
         let mut headers = std::mem::take(&mut self.headers);
+        let mut metadata = std::mem::take(&mut self.metadata);
         let mut arena = std::mem::take(&mut self.arena);
         headers.clear();
+        metadata.clear();
         arena.clear();
-        *self = Self { headers, arena, ..Self::default() };
+        *self = Self { headers, metadata, arena, ..Self::default() };
     }
 
     /// Sets a text value. An empty one counts as missing.
@@ -266,7 +324,7 @@ impl Record {
     }
 
     /// Sets the value of a wanted header field; `slot` is its place in
-    /// [`LogFormat::headers`](super::LogFormat::headers).
+    /// [`Wanted::headers`](super::Wanted::headers).
     pub fn push_header(&mut self, slot: usize, value: &[u8]) {
         let Ok(slot) = u16::try_from(slot) else { return };
         let span = self.store(value);
@@ -277,6 +335,20 @@ impl Record {
     pub fn header(&self, slot: usize) -> Option<&[u8]> {
         let (_, span) = self.headers.iter().find(|(s, _)| usize::from(*s) == slot)?;
         self.bytes(*span)
+    }
+
+    /// Sets a wanted metadata value; `slot` is its place in [`Wanted::metadata`](super::Wanted::metadata). Text is given
+    /// as it is (`is_text`), anything else as JSON.
+    pub fn push_metadata(&mut self, slot: usize, value: &[u8], is_text: bool) {
+        let Ok(slot) = u16::try_from(slot) else { return };
+        let span = self.store(value);
+        self.metadata.push((slot, span, is_text));
+    }
+
+    /// A wanted metadata value, and whether it is text.
+    pub(super) fn metadata(&self, slot: usize) -> Option<(&[u8], bool)> {
+        let (_, span, is_text) = self.metadata.iter().find(|(s, ..)| usize::from(*s) == slot)?;
+        Some((self.bytes(*span)?, *is_text))
     }
 
     /// Notes when something happened, as time since the beginning.

@@ -33,7 +33,7 @@ fn sample(format: &LogFormat) -> Record {
     record.mark(TimePoint::RequestEnd, Duration::from_millis(1));
     record.mark(TimePoint::UpstreamReceiveBegin, Duration::from_millis(4));
     record.mark(TimePoint::ResponseEnd, Duration::from_micros(9999));
-    for (slot, wanted) in format.headers().iter().enumerate() {
+    for (slot, wanted) in format.wanted().headers.iter().enumerate() {
         let value = match (wanted.source, wanted.name.as_str()) {
             (HeaderSource::Request, ":method") => "GET",
             (HeaderSource::Request, ":path") => "/reviews/0?a=1&b=two&e=",
@@ -62,7 +62,7 @@ fn tcp_line_has_dashes_for_http() {
     let format = LogFormat::text(ISTIO_TEXT, &Context::default()).expect("valid");
     let mut out = Vec::new();
     let mut record = Record::new();
-    record.kind = RecordKind::Tcp;
+    record.kind = RecordKind::TcpConnectionEnd;
     format.write(&record, &mut out);
     let out = String::from_utf8(out).expect("UTF-8");
     assert!(out.starts_with("[1970-01-01T00:00:00.000Z] \"- - -\" 0 - - - \"-\" 0 0 - - "), "{out}");
@@ -84,7 +84,7 @@ fn operators_give_their_values() {
         ("%START_TIME(%s.%3f)%", "1785585600.123"),
         ("%EMIT_TIME(%E6S)%", "00.135900"),
         ("%ACCESS_LOG_TYPE% %GRPC_STATUS%", "DownstreamEnd -"),
-        ("%DYNAMIC_METADATA(a:b)% %FILTER_STATE(k:PLAIN)% %CEL(request.host)%", "- - -"),
+        ("%DYNAMIC_METADATA(a:b)% %FILTER_STATE(k:PLAIN)%", "- -"),
         ("%DOWNSTREAM_PEER_URI_SAN% %TRACE_ID% %UPSTREAM_TLS_VERSION%", "- - -"),
         ("[%REQ(x-empty)%] [%REQ(x-empty?user-agent)%] [%QUERY_PARAM(e)%]", "[] [] []"),
         ("[%LOCAL_REPLY_BODY%] [%CUSTOM_FLAGS%] %ENVIRONMENT(NOPE)%", "[] [] -"),
@@ -116,6 +116,11 @@ fn wrong_formats_are_refused_with_their_place() {
     assert_eq!(
         problem("%COMMON_DURATION(a:b)%"),
         (0, P::BadParameter("COMMON_DURATION".into(), "a:b".into()))
+    );
+    assert_eq!(problem("%CEL(request.host)%"), (0, P::Unsupported("CEL".into())));
+    assert_eq!(
+        problem("%METADATA(VIRTUAL_HOST:ns)%"),
+        (0, P::BadParameter("METADATA".into(), "VIRTUAL_HOST:ns".into()))
     );
     let long = "x".repeat(crate::limits::LOG_FORMAT_BYTES_MAX + 1);
     assert_eq!(problem(&long).1, P::TooLong);
@@ -149,9 +154,9 @@ DOWNSTREAM_TLS_VERSION DOWNSTREAM_TLS_SESSION_ID TLS_JA3_FINGERPRINT TLS_JA4_FIN
 UNIQUE_ID TRACE_ID SPAN_ID REQUESTED_SERVER_NAME ROUTE_NAME VIRTUAL_CLUSTER_NAME FILTER_CHAIN_NAME PATH \
 LOCAL_REPLY_BODY ACCESS_LOG_TYPE HOSTNAME GRPC_STATUS GRPC_STATUS_NUMBER";
     let with_parameter = "START_TIME(%Y%3f) COMMON_DURATION(DS_RX_BEG:US_TX_BEG:ms) REQUESTED_SERVER_NAME(SNI_FIRST) \
-CLUSTER_METADATA(ns) UPSTREAM_METADATA(ns:k) DYNAMIC_METADATA(ns:k:l) METADATA(ROUTE:ns) FILTER_STATE(k:FIELD:f) \
+CLUSTER_METADATA(ns) UPSTREAM_METADATA(ns:k) DYNAMIC_METADATA(ns:k:l) METADATA(ROUTE:ns) METADATA(LISTENER:ns:k) FILTER_STATE(k:FIELD:f) \
 UPSTREAM_FILTER_STATE(k) REQ(a?b):9 REQUEST_HEADER(a) RESP(a) RESPONSE_HEADER(a) TRAILER(a) RESPONSE_TRAILER(a) \
-QUERY_PARAM(k) PATH(NQ) ENVIRONMENT(x) GRPC_STATUS(SNAKE_STRING) CEL(response.code)";
+QUERY_PARAM(k) PATH(NQ) ENVIRONMENT(x) GRPC_STATUS(SNAKE_STRING)";
     for operator in plain.split_whitespace().chain(with_parameter.split_whitespace()) {
         line(&format!("%{operator}%"));
     }

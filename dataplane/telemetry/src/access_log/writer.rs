@@ -11,9 +11,21 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
+use prost::Message as _;
+use ringsail_xds::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
+use ringsail_xds::opentelemetry::proto::logs::v1::LogRecord;
+use ringsail_xds::opentelemetry::proto::trace::v1::Span as OtlpSpan;
+
 use super::format::LogFormat;
+use super::grpc::{Entries, GrpcLog};
+use super::operator::Wanted;
+use super::otlp::OtlpLog;
 use super::record::Record;
-use crate::limits::{LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL_MILLIS, LOG_QUEUE_MAX, LOGS_MAX};
+use crate::export::{self, Batch, Batches, Content, Destination, Exports};
+use crate::limits::{
+    LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL_MILLIS, LOG_QUEUE_MAX, LOGS_MAX, SPAN_FLUSH_INTERVAL_MILLIS,
+};
+use crate::trace::{self, OtlpTracer, Span, ZipkinTracer};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,19 +52,85 @@ impl LogSink {
 
 /// One access log.
 #[derive(Debug)]
-pub struct LogSpec {
-    /// Where lines go.
-    pub sink: LogSink,
-    /// How they look.
-    pub format: LogFormat,
+pub enum LogSpec {
+    /// Lines of text.
+    Lines {
+        /// Where lines go.
+        sink: LogSink,
+        /// How they look.
+        format: LogFormat,
+    },
+    /// Entries for an access-log service.
+    Grpc {
+        /// The service.
+        destination: Arc<Destination>,
+        /// How they look.
+        log: GrpcLog,
+        /// How many are collected.
+        buffering: Buffering,
+    },
+    /// Log records for an OpenTelemetry collector.
+    OpenTelemetry {
+        /// The collector.
+        destination: Arc<Destination>,
+        /// How they look.
+        log: OtlpLog,
+        /// How many are collected.
+        buffering: Buffering,
+    },
+}
+
+/// How much is collected before it is handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffering {
+    /// Bytes; 0 means that nothing waits.
+    pub bytes: usize,
+    /// Longest wait.
+    pub interval: Duration,
+}
+
+impl LogSpec {
+    /// What records must hold for it that they do not always do.
+    pub fn wanted(&self) -> &Wanted {
+        match self {
+            Self::Lines { format, .. } => format.wanted(),
+            Self::Grpc { log, .. } => log.wanted(),
+            Self::OpenTelemetry { log, .. } => log.wanted(),
+        }
+    }
+}
+
+/// Where spans go.
+#[derive(Debug)]
+pub struct SpanSpec {
+    /// The collector.
+    pub destination: Arc<Destination>,
+    /// What it understands.
+    pub kind: TracerKind,
+    /// Spans that are sent at once.
+    pub batch_max: usize,
+}
+
+/// What a collector of spans understands.
+#[derive(Debug)]
+pub enum TracerKind {
+    /// Zipkin's JSON.
+    Zipkin(ZipkinTracer),
+    /// OTLP.
+    OpenTelemetry(OtlpTracer),
 }
 
 /// Names an access log on the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(u32);
 
+/// Names a tracer on the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TracerId(u32);
+
 enum Message {
     Record(LogId, Box<Record>),
+    Span(TracerId, Box<Span>),
     /// Look at [`Requests`] now rather than at the next flush.
     Wake,
 }
@@ -64,11 +142,18 @@ struct Requests {
     stop: AtomicBool,
 }
 
+/// Everything that was declared.
+#[derive(Debug, Default)]
+struct Declared {
+    logs: Vec<Arc<LogSpec>>,
+    tracers: Vec<Arc<SpanSpec>>,
+}
+
 /// The writer thread, and where logs are declared. Dropping it writes what is queued and ends it.
 #[derive(Debug)]
 pub struct LogWriter {
     messages: Sender<Message>,
-    logs: Arc<Mutex<Vec<Arc<LogSpec>>>>,
+    declared: Arc<Mutex<Declared>>,
     requests: Arc<Requests>,
     failures: Arc<AtomicU64>,
     /// What each queue end has dropped; see [`LogQueue::dropped`].
@@ -78,37 +163,49 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Starts the thread with the default bound of its queue.
-    pub fn start() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start() -> io::Result<(Self, Batches)> {
         Self::start_with(LOG_QUEUE_MAX)
     }
 
-    /// Starts the thread; `records_max` may wait for it.
-    pub fn start_with(records_max: usize) -> io::Result<Self> {
+    /// Starts the thread; `records_max` may wait for it. What is for collectors comes out of the [`Batches`].
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start_with(records_max: usize) -> io::Result<(Self, Batches)> {
         let (messages, received) = bounded(records_max);
-        let logs = Arc::<Mutex<Vec<Arc<LogSpec>>>>::default();
+        let declared = Arc::<Mutex<Declared>>::default();
         let failures = Arc::<AtomicU64>::default();
         let requests = Arc::<Requests>::default();
+        let (exports, batches) = export::queue();
         let output = Output {
-            logs: Arc::clone(&logs),
+            declared: Arc::clone(&declared),
             requests: Arc::clone(&requests),
-            known: Vec::new(),
+            logs: Vec::new(),
+            tracers: Vec::new(),
             sinks: BTreeMap::new(),
+            exports,
             failures: Arc::clone(&failures),
         };
         let thread =
             std::thread::Builder::new().name("access-log".into()).spawn(move || output.run(&received))?;
-        Ok(Self { messages, logs, requests, failures, dropped: Mutex::default(), thread: Some(thread) })
+        let dropped = Mutex::default();
+        Ok((Self { messages, declared, requests, failures, dropped, thread: Some(thread) }, batches))
     }
 
     /// Declares a log. Call it when configuration is adopted, not per request; keep the id with the
     /// configuration. `None` when there are [`LOGS_MAX`] already.
     pub fn declare(&self, spec: LogSpec) -> Option<LogId> {
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        if logs.len() >= LOGS_MAX {
-            return None;
-        }
-        logs.push(Arc::new(spec));
-        u32::try_from(logs.len() - 1).ok().map(LogId)
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        put(&mut declared.logs, spec).map(LogId)
+    }
+
+    /// The same for a tracer.
+    pub fn declare_tracer(&self, spec: SpanSpec) -> Option<TracerId> {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        put(&mut declared.tracers, spec).map(TracerId)
     }
 
     /// A queue end for one more shard.
@@ -138,6 +235,14 @@ impl LogWriter {
     }
 }
 
+fn put<T>(list: &mut Vec<Arc<T>>, new: T) -> Option<u32> {
+    if list.len() >= LOGS_MAX {
+        return None;
+    }
+    list.push(Arc::new(new));
+    u32::try_from(list.len() - 1).ok()
+}
+
 impl Drop for LogWriter {
     fn drop(&mut self) {
         self.requests.stop.store(true, Relaxed);
@@ -160,7 +265,16 @@ impl LogQueue {
     /// Hands a record over. False when the queue is full or the writer gone: the record is dropped
     /// and counted.
     pub fn send(&self, log: LogId, record: Box<Record>) -> bool {
-        match self.messages.try_send(Message::Record(log, record)) {
+        self.put(Message::Record(log, record))
+    }
+
+    /// The same for a span.
+    pub fn send_span(&self, tracer: TracerId, span: Box<Span>) -> bool {
+        self.put(Message::Span(tracer, span))
+    }
+
+    fn put(&self, message: Message) -> bool {
+        match self.messages.try_send(message) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 // The shard is the only writer of its counter.
@@ -179,10 +293,13 @@ impl LogQueue {
 /// What the thread owns.
 struct Output {
     requests: Arc<Requests>,
-    logs: Arc<Mutex<Vec<Arc<LogSpec>>>>,
-    /// Logs by id, as far as they were seen.
-    known: Vec<Arc<LogSpec>>,
+    declared: Arc<Mutex<Declared>>,
+    /// Logs by id, as far as they were seen, with what waits to be sent.
+    logs: Vec<(Arc<LogSpec>, Pending)>,
+    /// The same of tracers.
+    tracers: Vec<(Arc<SpanSpec>, PendingSpans)>,
     sinks: BTreeMap<LogSink, Sink>,
+    exports: Exports,
     failures: Arc<AtomicU64>,
 }
 
@@ -193,46 +310,117 @@ struct Sink {
     file: Option<File>,
 }
 
+/// Entries of a log that wait.
+#[derive(Default)]
+struct Pending {
+    grpc: Entries,
+    otlp: Vec<LogRecord>,
+    items: u64,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+/// Spans that wait.
+#[derive(Default)]
+struct PendingSpans {
+    zipkin: Vec<u8>,
+    otlp: Vec<OtlpSpan>,
+    items: usize,
+    since: Option<Instant>,
+}
+
 impl Output {
     fn run(mut self, messages: &Receiver<Message>) {
         let interval = Duration::from_millis(LOG_FLUSH_INTERVAL_MILLIS);
         let mut flush_at = Instant::now() + interval;
         while !self.requests.stop.load(Relaxed) {
             match messages.recv_deadline(flush_at) {
-                Ok(Message::Record(log, record)) => self.line(log, &record),
-                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.requests.reopen.swap(false, Relaxed) {
                 self.flush();
                 self.sinks.values_mut().for_each(|sink| sink.file = None);
             }
-            if Instant::now() >= flush_at {
+            let now = Instant::now();
+            if now >= flush_at {
                 self.flush();
-                flush_at = Instant::now() + interval;
+                self.send_due(now);
+                flush_at = now + self.shortest_interval().min(interval);
             }
         }
         for message in messages.try_iter() {
-            if let Message::Record(log, record) = message {
-                self.line(log, &record);
-            }
+            self.take(message);
         }
         self.flush();
+        self.send_all();
     }
 
-    fn line(&mut self, log: LogId, record: &Record) {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Record(log, record) => self.record(log, &record),
+            Message::Span(tracer, span) => self.span(tracer, &span),
+            Message::Wake => {}
+        }
+    }
+
+    /// Learns what was declared since.
+    fn learn(&mut self) {
+        let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        for spec in declared.logs.iter().skip(self.logs.len()) {
+            self.logs.push((Arc::clone(spec), Pending::default()));
+        }
+        for spec in declared.tracers.iter().skip(self.tracers.len()) {
+            self.tracers.push((Arc::clone(spec), PendingSpans::default()));
+        }
+    }
+
+    fn record(&mut self, log: LogId, record: &Record) {
         let index = log.0 as usize;
-        if index >= self.known.len() {
-            self.known.clone_from(&self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        if index >= self.logs.len() {
+            self.learn();
         }
-        let Some(spec) = self.known.get(index) else { return };
-        if !self.sinks.contains_key(&spec.sink) {
-            self.sinks.insert(spec.sink.clone(), Sink::default());
+        let Some((spec, pending)) = self.logs.get_mut(index) else { return };
+        match &**spec {
+            LogSpec::Lines { sink, format } => {
+                if !self.sinks.contains_key(sink) {
+                    self.sinks.insert(sink.clone(), Sink::default());
+                }
+                let Some(output) = self.sinks.get_mut(sink) else { return };
+                format.write(record, &mut output.pending);
+                if output.pending.len() >= LOG_FLUSH_BYTES && output.flush(sink).is_err() {
+                    self.failures.fetch_add(1, Relaxed);
+                }
+            }
+            LogSpec::Grpc { log, buffering, .. } => {
+                pending.bytes += log.add(record, &mut pending.grpc);
+                pending.note(*buffering, spec, &self.exports);
+            }
+            LogSpec::OpenTelemetry { log, buffering, .. } => {
+                pending.bytes += log.add(record, &mut pending.otlp);
+                pending.note(*buffering, spec, &self.exports);
+            }
         }
-        let Some(sink) = self.sinks.get_mut(&spec.sink) else { return };
-        spec.format.write(record, &mut sink.pending);
-        if sink.pending.len() >= LOG_FLUSH_BYTES && sink.flush(&spec.sink).is_err() {
-            self.failures.fetch_add(1, Relaxed);
+    }
+
+    fn span(&mut self, tracer: TracerId, span: &Span) {
+        let index = tracer.0 as usize;
+        if index >= self.tracers.len() {
+            self.learn();
+        }
+        let Some((spec, pending)) = self.tracers.get_mut(index) else { return };
+        match &spec.kind {
+            TracerKind::Zipkin(zipkin) => {
+                pending.zipkin.push(if pending.items == 0 { b'[' } else { b',' });
+                zipkin.write(span, &mut pending.zipkin);
+            }
+            TracerKind::OpenTelemetry(_) => pending.otlp.push(trace::otlp_span(span)),
+        }
+        pending.items += 1;
+        pending.since.get_or_insert_with(Instant::now);
+        if pending.items >= spec.batch_max {
+            pending.send(spec, &self.exports);
         }
     }
 
@@ -242,6 +430,100 @@ impl Output {
                 self.failures.fetch_add(1, Relaxed);
             }
         }
+    }
+
+    /// The shortest time that something may wait.
+    fn shortest_interval(&self) -> Duration {
+        let waiting = self.logs.iter().filter(|(_, pending)| pending.since.is_some());
+        let interval =
+            waiting.filter_map(|(spec, _)| spec.buffering()).map(|buffering| buffering.interval).min();
+        interval.unwrap_or(Duration::MAX).max(MIN_INTERVAL)
+    }
+
+    /// Sends what has waited long enough.
+    fn send_due(&mut self, now: Instant) {
+        for (spec, pending) in &mut self.logs {
+            let due =
+                |buffering: Buffering| pending.since.is_some_and(|since| now >= since + buffering.interval);
+            if spec.buffering().is_some_and(due) {
+                pending.send(spec, &self.exports);
+            }
+        }
+        let wait = Duration::from_millis(SPAN_FLUSH_INTERVAL_MILLIS);
+        for (spec, pending) in &mut self.tracers {
+            if pending.since.is_some_and(|since| now >= since + wait) {
+                pending.send(spec, &self.exports);
+            }
+        }
+    }
+
+    fn send_all(&mut self) {
+        for (spec, pending) in &mut self.logs {
+            pending.send(spec, &self.exports);
+        }
+        for (spec, pending) in &mut self.tracers {
+            pending.send(spec, &self.exports);
+        }
+    }
+}
+
+/// Shortest interval at which the thread looks for what has waited long enough.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+impl LogSpec {
+    fn buffering(&self) -> Option<Buffering> {
+        match self {
+            Self::Lines { .. } => None,
+            Self::Grpc { buffering, .. } | Self::OpenTelemetry { buffering, .. } => Some(*buffering),
+        }
+    }
+}
+
+impl Pending {
+    /// One more entry waits, if it may.
+    fn note(&mut self, buffering: Buffering, spec: &LogSpec, exports: &Exports) {
+        self.items += 1;
+        self.since.get_or_insert_with(Instant::now);
+        if self.bytes >= buffering.bytes {
+            self.send(spec, exports);
+        }
+    }
+
+    fn send(&mut self, spec: &LogSpec, exports: &Exports) {
+        if self.items == 0 {
+            return;
+        }
+        let (destination, content, body) = match spec {
+            LogSpec::Lines { .. } => return,
+            LogSpec::Grpc { destination, .. } => (destination, Content::GrpcLogs, self.grpc.take_message()),
+            LogSpec::OpenTelemetry { destination, log, .. } => {
+                (destination, Content::OpenTelemetryLogs, log.take_message(&mut self.otlp))
+            }
+        };
+        exports.send(Batch { destination: Arc::clone(destination), content, items: self.items, body });
+        *self = Pending::default();
+    }
+}
+
+impl PendingSpans {
+    fn send(&mut self, spec: &SpanSpec, exports: &Exports) {
+        if self.items == 0 {
+            return;
+        }
+        let (content, body) = match &spec.kind {
+            TracerKind::Zipkin(_) => {
+                self.zipkin.push(b']');
+                (Content::ZipkinSpans, std::mem::take(&mut self.zipkin))
+            }
+            TracerKind::OpenTelemetry(tracer) => {
+                let spans = tracer.resource_spans(std::mem::take(&mut self.otlp));
+                let message = ExportTraceServiceRequest { resource_spans: vec![spans] };
+                (Content::OpenTelemetrySpans, message.encode_to_vec())
+            }
+        };
+        let destination = Arc::clone(&spec.destination);
+        exports.send(Batch { destination, content, items: self.items as u64, body });
+        *self = PendingSpans::default();
     }
 }
 
@@ -276,10 +558,15 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::Future as _;
+
+    use super::super::grpc::GrpcLogSettings;
     use crate::access_log::Context;
+    use crate::export::Call;
+    use crate::trace::{Kind, SpanContext, TraceId};
 
     fn spec(sink: LogSink, format: &str) -> LogSpec {
-        LogSpec { sink, format: LogFormat::text(format, &Context::default()).expect("valid format") }
+        LogSpec::Lines { sink, format: LogFormat::text(format, &Context::default()).expect("valid format") }
     }
 
     fn record(code: u16) -> Box<Record> {
@@ -292,7 +579,7 @@ mod tests {
     fn lines_reach_their_file_in_order() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("access.log");
-        let writer = LogWriter::start().expect("a thread");
+        let (writer, _batches) = LogWriter::start().expect("a thread");
         let log = writer.declare(spec(LogSink::File(path.clone()), "%RESPONSE_CODE%\n")).expect("room");
         let queue = writer.queue();
         for code in 200..300 {
@@ -309,7 +596,7 @@ mod tests {
     fn reopen_follows_a_renamed_file() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (path, rotated) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
-        let writer = LogWriter::start().expect("a thread");
+        let (writer, _batches) = LogWriter::start().expect("a thread");
         let log = writer.declare(spec(LogSink::File(path.clone()), "%RESPONSE_CODE%\n")).expect("room");
         let queue = writer.queue();
         queue.send(log, record(200));
@@ -332,7 +619,7 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_written_is_counted() {
-        let writer = LogWriter::start().expect("a thread");
+        let (writer, _batches) = LogWriter::start().expect("a thread");
         let log = writer.declare(spec(LogSink::File("/nonexistent/x".into()), "x\n")).expect("room");
         writer.queue().send(log, record(200));
         writer.reopen();
@@ -352,8 +639,57 @@ mod tests {
     }
 
     #[test]
+    fn entries_and_spans_become_batches() {
+        let (writer, mut batches) = LogWriter::start().expect("a thread");
+        let call = Call::HttpPost { host: "z".into(), path: "/".into(), content_type: "application/json" };
+        let destination = Arc::new(Destination { cluster: "z".into(), call, headers: vec![], timeout: None });
+        let log = GrpcLog::new(&GrpcLogSettings::default(), &Context::default()).expect("valid");
+        let buffering = Buffering { bytes: 0, interval: Duration::from_secs(3600) };
+        let at_once = LogSpec::Grpc { destination: Arc::clone(&destination), log, buffering };
+        let at_once = writer.declare(at_once).expect("room");
+        let zipkin = ZipkinTracer { service_name: "s".into(), address: [127, 0, 0, 1].into() };
+        let kind = TracerKind::Zipkin(zipkin);
+        let tracer = writer.declare_tracer(SpanSpec { destination, kind, batch_max: 2 }).expect("room");
+        let span = Span {
+            context: SpanContext {
+                trace: TraceId { high: None, low: 1 },
+                span: 1,
+                parent: None,
+                sampled: true,
+            },
+            shared: false,
+            kind: Kind::Client,
+            name: "a".into(),
+            start: std::time::UNIX_EPOCH,
+            duration: Duration::ZERO,
+            tags: vec![],
+            events: vec![],
+            failed: false,
+            tracestate: String::new(),
+        };
+        let queue = writer.queue();
+        queue.send(at_once, record(200));
+        queue.send(at_once, record(200));
+        for _ in 0..3 {
+            queue.send_span(tracer, Box::new(span.clone()));
+        }
+        // What waits is sent at the end.
+        drop(writer);
+        let mut found = Vec::new();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while let std::task::Poll::Ready(Some(batch)) = std::pin::pin!(batches.next()).poll(&mut cx) {
+            found.push((batch.content, batch.items, batch.body));
+        }
+        let counts: Vec<_> = found.iter().map(|(content, items, _)| (*content, *items)).collect();
+        let (logs, spans) = (Content::GrpcLogs, Content::ZipkinSpans);
+        assert_eq!(counts, [(logs, 1), (logs, 1), (spans, 2), (spans, 1)]);
+        let list: serde_json::Value = serde_json::from_slice(&found[2].2).expect("JSON");
+        assert_eq!(list.as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
     fn the_number_of_logs_is_limited() {
-        let writer = LogWriter::start().expect("a thread");
+        let (writer, _batches) = LogWriter::start().expect("a thread");
         for _ in 0..LOGS_MAX {
             assert!(writer.declare(spec(LogSink::Stderr, "x")).is_some());
         }

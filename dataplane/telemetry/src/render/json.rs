@@ -48,7 +48,7 @@ pub fn json(registry: &Registry, selection: Selection<'_>, out: &mut String) {
 }
 
 /// A JSON string (RFC 8259 §7).
-pub(crate) fn push_json_string(text: &str, out: &mut String) {
+pub fn push_json_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {

@@ -9,7 +9,7 @@ mod text;
 use std::fmt::Write as _;
 
 pub use json::json;
-pub(crate) use json::push_json_string;
+pub use json::push_json_string;
 pub use prometheus::prometheus;
 pub use text::text;
 
@@ -132,6 +132,8 @@ fn for_each(
             visit.value::<Cluster>(name, gauge.name(), *value);
         }
     }
+    visit.scope("", &snapshot.access_logs);
+    visit.scope("", &snapshot.spans);
     visit.scope("", &snapshot.control_plane);
     visit.istio(snapshot);
     for (name, totals) in &snapshot.http {

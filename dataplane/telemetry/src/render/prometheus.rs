@@ -20,6 +20,8 @@ pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut Strin
     let mut page = Page { selection, name: String::new(), out };
     page.scopes(&snapshot.clusters, &idle);
     page.single(&snapshot.cluster_manager);
+    page.single(&snapshot.access_logs);
+    page.single(&snapshot.spans);
     page.single(&snapshot.control_plane);
     page.istio(&snapshot);
     page.scopes(&snapshot.http, &[]);

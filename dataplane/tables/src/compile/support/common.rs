@@ -15,12 +15,6 @@ pub(super) static TRANSPORT_SOCKETS: AnyTypes = AnyTypes(&[
     ),
 ]);
 
-pub(super) static ACCESS_LOGGERS: AnyTypes = AnyTypes(&[
-    ("envoy.extensions.access_loggers.file.v3.FileAccessLog", AnyRule::Message(&FILE_ACCESS_LOG)),
-    ("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", AnyRule::Message(&STDOUT_ACCESS_LOG)),
-    ("envoy.extensions.access_loggers.stream.v3.StderrAccessLog", AnyRule::Message(&STDERR_ACCESS_LOG)),
-]);
-
 pub(super) static ADDRESS: Message = Message {
     name: "envoy.config.core.v3.Address",
     fields: &[
@@ -118,19 +112,6 @@ pub(super) static DATA_SOURCE: Message = Message {
     ],
 };
 
-pub(super) static FORMAT: Message = Message {
-    name: "envoy.config.core.v3.SubstitutionFormatString",
-    fields: &[
-        row(1, "text_format", Supported),
-        row(2, "json_format", Supported),
-        row(3, "omit_empty_values", Supported),
-        row(4, "content_type", Refused("not supported")),
-        row(5, "text_format_source", Message(&DATA_SOURCE)),
-        row(6, "formatters", Refused("formatter extensions are not supported")),
-        row(7, "json_format_options", Ignored("property order does not matter")),
-    ],
-};
-
 pub(super) static STRING_MATCHER: Message = Message {
     name: "envoy.type.matcher.v3.StringMatcher",
     fields: &[
@@ -182,91 +163,3 @@ pub(super) static RUNTIME_FRACTION: Message = Message {
         row(2, "runtime_key", Ignored("there is no runtime layer that could override values")),
     ],
 };
-
-pub(super) static ACCESS_LOG: Message = Message {
-    name: "envoy.config.accesslog.v3.AccessLog",
-    fields: &[
-        row(1, "name", Ignored("the type of typed_config decides")),
-        row(2, "filter", Message(&ACCESS_LOG_FILTER)),
-        row(4, "typed_config", Any(&ACCESS_LOGGERS)),
-    ],
-};
-
-pub(super) static FILE_ACCESS_LOG: Message = Message {
-    name: "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-    fields: &[
-        row(1, "path", Supported),
-        row(2, "format", Supported),
-        row(3, "json_format", Supported),
-        row(4, "typed_json_format", Supported),
-        row(5, "log_format", Message(&FORMAT)),
-    ],
-};
-
-pub(super) static STDOUT_ACCESS_LOG: Message = Message {
-    name: "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-    fields: &[row(1, "log_format", Message(&FORMAT))],
-};
-
-pub(super) static STDERR_ACCESS_LOG: Message = Message {
-    name: "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
-    fields: &[row(1, "log_format", Message(&FORMAT))],
-};
-
-pub(super) static ACCESS_LOG_FILTER: Message = Message {
-    name: "envoy.config.accesslog.v3.AccessLogFilter",
-    fields: &[
-        row(1, "status_code_filter", Message(&STATUS_CODE_FILTER)),
-        row(2, "duration_filter", Message(&DURATION_FILTER)),
-        row(3, "not_health_check_filter", Message(&NOT_HEALTH_CHECK)),
-        row(4, "traceable_filter", Refused("this access-log filter is not supported")),
-        row(5, "runtime_filter", Refused("this access-log filter is not supported")),
-        row(6, "and_filter", Message(&AND_FILTER)),
-        row(7, "or_filter", Message(&OR_FILTER)),
-        row(8, "header_filter", Refused("this access-log filter is not supported")),
-        row(9, "response_flag_filter", Message(&RESPONSE_FLAG_FILTER)),
-        row(10, "grpc_status_filter", Refused("this access-log filter is not supported")),
-        row(11, "extension_filter", Refused("this access-log filter is not supported")),
-        row(12, "metadata_filter", Refused("this access-log filter is not supported")),
-        row(13, "log_type_filter", Refused("this access-log filter is not supported")),
-    ],
-};
-
-pub(super) static NOT_HEALTH_CHECK: Message =
-    Message { name: "envoy.config.accesslog.v3.NotHealthCheckFilter", fields: &[] };
-
-pub(super) static STATUS_CODE_FILTER: Message = Message {
-    name: "envoy.config.accesslog.v3.StatusCodeFilter",
-    fields: &[row(1, "comparison", Message(&COMPARISON))],
-};
-
-pub(super) static DURATION_FILTER: Message = Message {
-    name: "envoy.config.accesslog.v3.DurationFilter",
-    fields: &[row(1, "comparison", Message(&COMPARISON))],
-};
-
-pub(super) static COMPARISON: Message = Message {
-    name: "envoy.config.accesslog.v3.ComparisonFilter",
-    fields: &[row(1, "op", Supported), row(2, "value", Message(&RUNTIME_UINT32))],
-};
-
-pub(super) static RUNTIME_UINT32: Message = Message {
-    name: "envoy.config.core.v3.RuntimeUInt32",
-    fields: &[
-        row(2, "default_value", Supported),
-        row(3, "runtime_key", Ignored("there is no runtime layer that could override values")),
-    ],
-};
-
-pub(super) static AND_FILTER: Message = Message {
-    name: "envoy.config.accesslog.v3.AndFilter",
-    fields: &[row(1, "filters", Repeated(&ACCESS_LOG_FILTER))],
-};
-
-pub(super) static OR_FILTER: Message = Message {
-    name: "envoy.config.accesslog.v3.OrFilter",
-    fields: &[row(2, "filters", Repeated(&ACCESS_LOG_FILTER))],
-};
-
-pub(super) static RESPONSE_FLAG_FILTER: Message =
-    Message { name: "envoy.config.accesslog.v3.ResponseFlagFilter", fields: &[row(1, "flags", Supported)] };

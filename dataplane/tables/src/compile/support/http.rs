@@ -2,11 +2,12 @@
 
 use super::Rule::*;
 use super::common::{
-    ACCESS_LOG, CIDR_RANGE, FRACTIONAL_PERCENT, HEADER_MUTATION, PERCENT, RUNTIME_FRACTION, STRING_MATCHER,
+    CIDR_RANGE, FRACTIONAL_PERCENT, HEADER_MUTATION, PERCENT, RUNTIME_FRACTION, STRING_MATCHER,
 };
 use super::istio::{ISTIO_STATS, PEER_METADATA};
 use super::rate_limit::{GLOBAL_RATE_LIMIT, LOCAL_RATE_LIMIT};
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
+use super::telemetry::{ACCESS_LOG, TRACING};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static REQUEST_ID_EXTENSIONS: AnyTypes = AnyTypes(&[(
@@ -64,7 +65,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         row(4, "route_config", Message(&ROUTE_CONFIGURATION)),
         row(5, "http_filters", Repeated(&HTTP_FILTER)),
         row(6, "add_user_agent", RefusedUnlessZero("not supported")),
-        row(7, "tracing", Ignored("tracing only observes; spans are not produced yet")),
+        row(7, "tracing", Message(&TRACING)),
         row(8, "http_protocol_options", Message(&HTTP1_OPTIONS)),
         row(9, "http2_protocol_options", Message(&HTTP2_OPTIONS)),
         row(10, "server_name", Supported),
@@ -121,7 +122,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         row(51, "append_x_forwarded_port", Supported),
         row(52, "early_header_mutation_extensions", Refused(UNSUPPORTED)),
         row(53, "add_proxy_protocol_connection_state", Ignored("no effect without the PROXY protocol")),
-        row(54, "access_log_flush_interval", Ignored("lines are written when requests end")),
+        row(54, "access_log_flush_interval", Supported),
         row(55, "flush_access_log_on_new_request", Supported),
         row(56, "access_log_options", Message(&HCM_ACCESS_LOG_OPTIONS)),
         row(57, "append_local_overload", RefusedUnlessZero("not supported")),
@@ -148,13 +149,9 @@ pub(super) static RDS: Message = Message {
 pub(super) static HCM_ACCESS_LOG_OPTIONS: Message = Message {
     name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions",
     fields: &[
-        row(1, "access_log_flush_interval", Ignored("lines are written when requests end")),
+        row(1, "access_log_flush_interval", Supported),
         row(2, "flush_access_log_on_new_request", Supported),
-        row(
-            3,
-            "flush_log_on_tunnel_successfully_established",
-            Ignored("lines are written when requests end"),
-        ),
+        row(3, "flush_log_on_tunnel_successfully_established", Supported),
     ],
 };
 
@@ -179,10 +176,7 @@ pub(super) static REQUEST_ID_EXTENSION: Message = Message {
 
 pub(super) static UUID_REQUEST_ID: Message = Message {
     name: "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
-    fields: &[
-        row(1, "pack_trace_reason", Ignored("trace sampling is not decided yet")),
-        row(2, "use_request_id_for_trace_sampling", Ignored("trace sampling is not decided yet")),
-    ],
+    fields: &[row(1, "pack_trace_reason", Supported), row(2, "use_request_id_for_trace_sampling", Supported)],
 };
 
 pub(super) static HTTP_PROTOCOL_OPTIONS: Message = Message {
@@ -317,7 +311,7 @@ pub(super) static ROUTER: Message = Message {
     name: "envoy.extensions.filters.http.router.v3.Router",
     fields: &[
         row(1, "dynamic_stats", Ignored("statistics of the router are fixed")),
-        row(2, "start_child_span", Ignored("tracing only observes; spans are not produced yet")),
+        row(2, "start_child_span", Supported),
         row(3, "upstream_log", Refused("upstream access logs are not supported")),
         row(4, "suppress_envoy_headers", Supported),
         row(5, "strict_check_headers", Refused("not supported")),

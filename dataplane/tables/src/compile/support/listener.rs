@@ -2,10 +2,11 @@
 
 use super::Rule::*;
 use super::common::{
-    ACCESS_LOG, ADDRESS, CIDR_RANGE, FRACTIONAL_PERCENT, INT32_RANGE, METADATA, PERCENT, TRANSPORT_SOCKET,
+    ADDRESS, CIDR_RANGE, FRACTIONAL_PERCENT, INT32_RANGE, METADATA, PERCENT, TRANSPORT_SOCKET,
 };
 use super::http::HTTP_CONNECTION_MANAGER;
 use super::istio::ISTIO_STATS;
+use super::telemetry::ACCESS_LOG;
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static LISTENER_FILTERS: AnyTypes = AnyTypes(&[

@@ -7,6 +7,7 @@ use super::common::{
 };
 use super::http::{CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
 use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT, RATE_LIMIT_OF_ROUTE};
+use super::telemetry::ROUTE_TRACING;
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
@@ -110,7 +111,7 @@ pub(super) static ROUTE: Message = Message {
         row(12, "request_headers_to_remove", Supported),
         row(13, "typed_per_filter_config", MapOfAny(&ROUTE_FILTERS)),
         row(14, "name", Supported),
-        row(15, "tracing", Ignored("tracing only observes; spans are not produced yet")),
+        row(15, "tracing", Message(&ROUTE_TRACING)),
         row(16, "per_request_buffer_limit_bytes", Supported),
         row(17, "filter_action", Refused("matcher actions are not supported")),
         row(18, "non_forwarding_action", Refused("matcher actions are not supported")),
