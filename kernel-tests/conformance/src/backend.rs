@@ -206,7 +206,8 @@ fn serve(name: &'static str, mut stream: TcpStream, journal: &Journal) {
                 let empty = start.starts_with("HEAD ") || status == 204 || status == 304;
                 let length =
                     if status == 204 { String::new() } else { format!("content-length: {}\r\n", text.len()) };
-                let head = format!("HTTP/1.1 {status} Scripted\r\nx-backend: {name}\r\n{fields}{length}\r\n");
+                let phrase = ringsail_http::reason_phrase(status);
+                let head = format!("HTTP/1.1 {status} {phrase}\r\nx-backend: {name}\r\n{fields}{length}\r\n");
                 stream
                     .write_all(head.as_bytes())
                     .and_then(|()| if empty { Ok(()) } else { stream.write_all(text.as_bytes()) })

@@ -15,6 +15,15 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "chunks are passed on as they come instead of being joined",
     },
     Difference {
+        case: "reason-phrase",
+        reason: "between HTTP/1 sides the reason phrase travels as it came; Envoy writes one of its own",
+    },
+    Difference {
+        case: "post-chunked",
+        reason: "`transfer-encoding` keeps its place among the fields; Envoy moves it to their end",
+    },
+    Difference { case: "trailers-kept", reason: "`transfer-encoding` keeps its place, as in `post-chunked`" },
+    Difference {
         case: "obs-fold",
         reason: "a folded field is refused (RFC 9112 section 5.2): parsers disagree about where it ends",
     },
@@ -47,10 +56,8 @@ pub const PENDING: &[Pending] = &[
     waits("subset-*", "subsets"),
     waits("original-destination-by-header", "the number of members of an ORIGINAL_DST cluster"),
     waits("h2-to-h1-connection-field", "fields that `connection` names"),
-    waits("h2-expect", "`expect: 100-continue` over HTTP/2"),
     waits("h1-on-forced-h2", "HTTP/1 where HTTP/2 is forced"),
     waits("h1-to-h2-head", "the length of an answer to HEAD over HTTP/2"),
-    waits("h1-to-h2-204", "a 204 with data over HTTP/2"),
     waits("h2-to-h2-head-then-reset", "a 204 with data over HTTP/2"),
 ];
 
@@ -85,6 +92,13 @@ pub fn page() -> String {
     );
     for difference in DIFFERENCES {
         page.push_str(&format!("| `{}` | {} |\n", difference.case, difference.reason));
+    }
+    page.push_str(
+        "\n## Not the same yet\n\nThese scenarios exist and do not agree; they run with `--pending` only.\n\n\
+         | scenario | what is missing |\n|---|---|\n",
+    );
+    for pending in PENDING {
+        page.push_str(&format!("| `{}` | {} |\n", pending.case, pending.missing));
     }
     page
 }

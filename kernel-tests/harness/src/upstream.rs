@@ -126,8 +126,9 @@ fn answer(stream: &mut TcpStream, request: &[u8]) -> bool {
         return false;
     }
     if let Some(code) = path.strip_prefix("/status/") {
+        let phrase = if code == "503" { "Service Unavailable" } else { "Scripted" };
         return send(
-            format!("HTTP/1.1 {code} Scripted\r\ncontent-length: 2\r\nserver: app\r\n\r\nhi").as_bytes(),
+            format!("HTTP/1.1 {code} {phrase}\r\ncontent-length: 2\r\nserver: app\r\n\r\nhi").as_bytes(),
         );
     }
     if path.starts_with("/slow") {

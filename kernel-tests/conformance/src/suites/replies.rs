@@ -260,6 +260,7 @@ fn cases() -> Vec<Case> {
         get("per-try-timeout", "/per-try/slow"),
         get("slow-but-in-time", "/slow"),
         get("status-503-passes", "/status/503"),
+        get("reason-phrase", "/status/299"),
         get("status-503-retried", "/retry/status/503"),
         get("fault-abort", "/abort"),
         with("grpc-local-reply", "/empty", "content-type: application/grpc\r\nte: trailers\r\n"),
