@@ -45,7 +45,9 @@ pub fn run(root: &Path, roots: &[PathBuf]) -> Result<()> {
     let mut text = String::from(
         "# Made by `cargo xtask envoy-schema`: every field of each message and enum that the subset has a part of.\n",
     );
-    for (name, body) in lines.iter().filter(|(name, _)| !name.starts_with("google.protobuf.")) {
+    // Envoy's files import others', which have schemas of their own.
+    let is_envoys = |name: &str| !name.starts_with("google.protobuf.") && !name.starts_with("opentelemetry.");
+    for (name, body) in lines.iter().filter(|(name, _)| is_envoys(name)) {
         let _ = write!(text, "{name}\n{body}");
     }
     fs::write(root.join(TABLE), text)?;
