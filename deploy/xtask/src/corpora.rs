@@ -30,6 +30,9 @@ pub const GATES: [Gate; 7] = [
 /// The corpus whose cases are asked of running programs.
 const NEEDS_PROGRAMS: &str = "telemetry";
 
+/// The corpus whose cases a Python peer plays.
+pub const NEEDS_PYTHON: &str = "http2-vectors";
+
 /// The folder that holds a corpus unless `--dir` names another.
 pub fn default_folder(root: &Path, name: &str) -> PathBuf {
     root.join("../shared/corpora").join(name)
@@ -37,7 +40,7 @@ pub fn default_folder(root: &Path, name: &str) -> PathBuf {
 
 /// Runs one corpus; with a gate, its figures must reach it.
 pub fn run(root: &Path, name: &str, dir: Option<&Path>, gate: Option<&Gate>) -> Result<()> {
-    if name == "http2-vectors" {
+    if name == NEEDS_PYTHON {
         tools::python(root).context("this corpus is run by a Python peer")?;
         Shell::cargo(root, "build --quiet --package ringsail-proxy").run()?;
     }
