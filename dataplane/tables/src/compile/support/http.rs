@@ -122,7 +122,11 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         row(51, "append_x_forwarded_port", Supported),
         row(52, "early_header_mutation_extensions", Refused(UNSUPPORTED)),
         row(53, "add_proxy_protocol_connection_state", Ignored("no effect without the PROXY protocol")),
-        row(54, "access_log_flush_interval", Supported),
+        row(
+            54,
+            "access_log_flush_interval",
+            Ignored("lines of requests are written when they begin and end"),
+        ),
         row(55, "flush_access_log_on_new_request", Supported),
         row(56, "access_log_options", Message(&HCM_ACCESS_LOG_OPTIONS)),
         row(57, "append_local_overload", RefusedUnlessZero("not supported")),
@@ -149,7 +153,7 @@ pub(super) static RDS: Message = Message {
 pub(super) static HCM_ACCESS_LOG_OPTIONS: Message = Message {
     name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions",
     fields: &[
-        row(1, "access_log_flush_interval", Supported),
+        row(1, "access_log_flush_interval", Ignored("lines of requests are written when they begin and end")),
         row(2, "flush_access_log_on_new_request", Supported),
         row(3, "flush_log_on_tunnel_successfully_established", Supported),
     ],
