@@ -33,9 +33,17 @@ fn table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 
 /// Types the table does not cover: not in Envoy's repository, or in its contrib part, which the table leaves out.
 fn is_elsewhere(name: &str) -> bool {
-    ["ringsail.", "google.protobuf.", "opentelemetry.proto.", "udpa.type.v1.", "xds.type.v3.", "stats.", "io.istio."]
-        .iter()
-        .any(|package| name.starts_with(package))
+    [
+        "ringsail.",
+        "google.protobuf.",
+        "opentelemetry.proto.",
+        "udpa.type.v1.",
+        "xds.type.v3.",
+        "stats.",
+        "io.istio.",
+    ]
+    .iter()
+    .any(|package| name.starts_with(package))
 }
 
 #[test]
