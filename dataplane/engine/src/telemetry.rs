@@ -22,10 +22,11 @@ pub use peers::{Peer, Service};
 pub use report::{GrpcCell, LiveCell, Seen, answer_begins, begin, connected, exchange};
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use ringsail_telemetry::istio::Series;
 use ringsail_telemetry::{ResponseFlags, ShardRegistry};
 

@@ -1,10 +1,11 @@
 //! Peers and services, each known by a number once it was met.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
+use hashbrown::HashMap;
 use ringsail_tables::cluster::{Cluster, ClusterRef};
 use ringsail_tables::endpoint::Endpoint;
 use ringsail_tables::istio::Workload;
