@@ -102,7 +102,7 @@ pub fn masked_field<'a>(name: &str, value: &'a str) -> &'a str {
     }
 }
 
-/// `text` with header names in lower case and the values of the [`MASKED`] fields replaced.
+/// `text` with header names in lower case and the values of masked fields (`MASKED`) replaced.
 pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
