@@ -237,3 +237,23 @@ fn a_connection_the_server_closed_while_idle_costs_nothing() {
         assert_eq!(proxy.log(), "200 - via_upstream\n".repeat(5));
     }
 }
+
+#[test]
+fn a_reset_between_requests_is_not_recorded_as_one() {
+    for engine in engines() {
+        let proxy = Proxy::http(engine, Upstream::answering(OK), |_, _| {});
+        let mut client = proxy.connect();
+        client.send(GET);
+        client.read_message();
+        // With this, closing sends a reset.
+        nix::sys::socket::setsockopt(
+            &client.stream,
+            nix::sys::socket::sockopt::Linger,
+            &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+        )
+        .unwrap();
+        drop(client);
+        proxy.wait_for_stat("http.test.downstream_cx_active", 0);
+        assert_eq!(proxy.log(), "200 - via_upstream\n");
+    }
+}

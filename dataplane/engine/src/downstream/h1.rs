@@ -140,7 +140,8 @@ async fn receive_head(
         };
         match filled {
             Ok(true) => {}
-            Ok(false) if !decoder.in_head() => return Ok(false),
+            // Between requests a reset ends the connection as a close does: nothing was asked.
+            Ok(false) | Err(_) if !decoder.in_head() => return Ok(false),
             // Compat: a client that leaves inside a head is a disconnect, not an error to answer.
             Ok(false) | Err(_) => return Err(Failure::ClientGone),
         }
