@@ -1,7 +1,7 @@
 //! HTTP/2 on both sides. The one module that names the `h2` crate.
 //!
-//! [`io`] lets `h2` read and write the runtime's streams, past the [`guard`] that counts what floods a connection;
-//! [`heads`] turns its heads into ours and back; [`stream`] is a message's way in and out, behind
+//! `io` lets `h2` read and write the runtime's streams, past the `guard` that counts what floods a connection;
+//! `heads` turns its heads into ours and back; `stream` is a message's way in and out, behind
 //! [`crate::message`]; [`downstream`] serves clients, [`upstream`] shares connections to servers. Everything else knows our own heads and bodies only.
 //!
 //! A connection is one task that moves frames; each of its streams is another task, on the same shard. What a stream

@@ -4,7 +4,7 @@
 //! one exchange of that number. That exchange is the only atomic read-modify-write on the way of a request, and most
 //! requests do without it: a shard draws a small lease at once and serves requests from there, with plain loads and
 //! stores of a cell only it writes; a request that is refused only reads. Leases are a small part of what is left, so
-//! that a shard refuses at most [`LEASE_PART`]th early, and outstanding leases count against the bucket's size, so that
+//! that a shard refuses at most `LEASE_PART`th early, and outstanding leases count against the bucket's size, so that
 //! the sum over all shards never exceeds the limit.
 //!
 //! Source: `envoy.type.v3.TokenBucket`; refill as of Envoy's `AtomicTokenBucketImpl`.

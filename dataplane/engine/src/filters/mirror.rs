@@ -1,6 +1,6 @@
 //! Mirroring: copies of requests for other clusters, whose answers are read and thrown away.
 //!
-//! A copy is a task of its own. The exchange gives it the head and, through a [`tap`], the body as it passes; it never
+//! A copy is a task of its own. The exchange gives it the head and, through a `tap`, the body as it passes; it never
 //! waits for the copy. So a slow or dead mirror costs the request nothing: what waits for it is bounded, and past the
 //! bound the copy is given up. It counts for its cluster as any request does, also against its circuit breakers.
 //!

@@ -337,7 +337,7 @@ impl Record {
         self.bytes(*span)
     }
 
-    /// Sets a wanted metadata value; `slot` is its place in [`Wanted::metadata`](super::Wanted::metadata). Text is given
+    /// Sets a wanted metadata value; `slot` is its place in `Wanted::metadata`. Text is given
     /// as it is (`is_text`), anything else as JSON.
     pub fn push_metadata(&mut self, slot: usize, value: &[u8], is_text: bool) {
         let Ok(slot) = u16::try_from(slot) else { return };
