@@ -33,13 +33,19 @@ use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::ads::Backoff;
-use crate::limits::{
-    CONNECT_TIMEOUT, EXPORT_BATCHES_MAX, EXPORT_CALL_TIMEOUT, EXPORT_DESTINATIONS_MAX, EXPORT_TRIES_MAX,
-};
+use crate::limits::{CONNECT_TIMEOUT, EXPORT_CALL_TIMEOUT, EXPORT_DESTINATIONS_MAX, EXPORT_TRIES_MAX};
 use crate::state::State;
 
 /// Takes batches until there are no more.
-pub(crate) async fn run(mut batches: Batches, state: Rc<RefCell<State>>, stats: Arc<Registry>, node: Node) {
+///
+/// `queue_max` batches may wait for each collector.
+pub(crate) async fn run(
+    mut batches: Batches,
+    queue_max: usize,
+    state: Rc<RefCell<State>>,
+    stats: Arc<Registry>,
+    node: Node,
+) {
     let shared = Rc::new(Shared { state, stats, node, counted: Cell::default(), dropped: batches.dropped() });
     let mut workers: Vec<(Arc<Destination>, mpsc::Sender<Batch>)> = Vec::new();
     while let Some(batch) = batches.next().await {
@@ -52,7 +58,7 @@ pub(crate) async fn run(mut batches: Batches, state: Rc<RefCell<State>>, stats: 
                     // Those of configuration that is gone are idle; they end when their queue is dropped.
                     workers.clear();
                 }
-                let (sender, queue) = mpsc::channel(EXPORT_BATCHES_MAX);
+                let (sender, queue) = mpsc::channel(queue_max);
                 workers.push((batch.destination.clone(), sender.clone()));
                 tokio::task::spawn_local(work(batch.destination.clone(), queue, shared.clone()));
                 sender

@@ -54,7 +54,20 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time to read an admin request head.
 pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Resource updates waiting for the compiler.
+/// Commands from the admin side waiting for one shard, unless `--shard-commands-max` says otherwise. They are given by
+/// hand or by a script, a few at a time.
+pub const SHARD_COMMANDS_MAX: usize = 64;
+
+/// News from all shards that the agent has not looked at, unless `--shard-events-max` says otherwise. There is one for
+/// each listener opened and one for each version adopted; a shard offers a refused one again.
+pub const SHARD_EVENTS_MAX: usize = 4096;
+
+/// Reports of failing endpoints waiting for the shard that judges them, unless `--shard-reports-max` says otherwise. A
+/// refused one is lost; the endpoint's next failure reports again.
+pub const SHARD_REPORTS_MAX: usize = 1024;
+
+/// Resource updates waiting for the compiler, unless `--config-updates-max` says otherwise. At the limit no more are
+/// read from the control plane until there is room.
 pub const UPDATES_MAX: usize = 1024;
 
 /// How long nothing is compiled until the start counts as over and its code leaves the memory: longer than a control plane
@@ -67,7 +80,8 @@ pub const BIND_RETRY: Duration = Duration::from_secs(1);
 /// How often statistics that shards made and dropped are taken in, also when nobody asks for a page.
 pub const STATS_COLLECT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Batches of spans or log entries that wait for one collector; more are dropped and counted. A batch is some 16 KiB.
+/// Batches of spans or log entries that wait for one collector, unless `--export-batches-max` says otherwise; more are
+/// dropped and counted. A batch is some 16 KiB.
 pub const EXPORT_BATCHES_MAX: usize = 256;
 
 /// Collectors at once. Configuration names a handful.

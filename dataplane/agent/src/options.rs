@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ringsail_runtime::limits::ShardLimits;
 
+use crate::limits;
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -60,10 +62,41 @@ pub struct Options {
     pub engine: String,
     /// `--shard-connections-max`, `--shard-buffers-max` and `--shard-tasks-max`. Flags of ours.
     pub shard_limits: ShardLimits,
-    /// `--access-log-queue-max`: records that may wait for the writer. A flag of ours.
-    pub access_log_queue_max: usize,
+    /// How long the queues between threads may get. Flags of ours.
+    pub queues: QueueLimits,
     /// Flags that were given and have no effect here.
     pub without_effect: Vec<&'static str>,
+}
+
+/// How many entries the queues between the threads of a proxy hold at most. A full one refuses or drops, and counts it
+/// (`server.ringsail_…` on `/stats`), or keeps its sender from reading on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// `--shard-commands-max`: commands from the admin side to one shard.
+    pub commands: usize,
+    /// `--shard-events-max`: news from all shards.
+    pub events: usize,
+    /// `--shard-reports-max`: reports of failing endpoints.
+    pub reports: usize,
+    /// `--access-log-queue-max`: access-log records waiting for the writer.
+    pub access_log: usize,
+    /// `--config-updates-max`: resource updates waiting for the compiler.
+    pub updates: usize,
+    /// `--export-batches-max`: batches waiting for one collector.
+    pub export_batches: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> QueueLimits {
+        QueueLimits {
+            commands: limits::SHARD_COMMANDS_MAX,
+            events: limits::SHARD_EVENTS_MAX,
+            reports: limits::SHARD_REPORTS_MAX,
+            access_log: ringsail_telemetry::limits::LOG_QUEUE_MAX,
+            updates: limits::UPDATES_MAX,
+            export_batches: limits::EXPORT_BATCHES_MAX,
+        }
+    }
 }
 
 /// `--mode`.
@@ -174,7 +207,7 @@ impl Default for Options {
             restart_epoch: 0,
             engine: "auto".to_string(),
             shard_limits: ShardLimits::default(),
-            access_log_queue_max: ringsail_telemetry::limits::LOG_QUEUE_MAX,
+            queues: QueueLimits::default(),
             without_effect: Vec::new(),
         }
     }
@@ -283,6 +316,12 @@ fn positive(value: &str) -> Option<u32> {
     value.parse().ok().filter(|number| *number > 0)
 }
 
+/// Sets the length of a queue.
+fn length(queue: &mut usize, value: &str) -> Option<()> {
+    *queue = usize::try_from(positive(value)?).ok()?;
+    Some(())
+}
+
 const FLAGS: &[Flag] = &[
     set("--config-path", Some("-c"), "FILE", "bootstrap, JSON or YAML", |o, v| {
         o.config_path = Some(v.into());
@@ -328,8 +367,26 @@ const FLAGS: &[Flag] = &[
         Some(())
     }),
     set("--access-log-queue-max", None, "N", "access-log records that may wait; default 4096", |o, v| {
-        o.access_log_queue_max = usize::try_from(positive(&v)?).ok()?;
-        Some(())
+        length(&mut o.queues.access_log, &v)
+    }),
+    set("--shard-commands-max", None, "N", "admin commands that may wait for a shard; default 64", |o, v| {
+        length(&mut o.queues.commands, &v)
+    }),
+    set("--shard-events-max", None, "N", "news from shards that may wait; default 4096", |o, v| {
+        length(&mut o.queues.events, &v)
+    }),
+    set(
+        "--shard-reports-max",
+        None,
+        "N",
+        "reports of failing endpoints that may wait; default 1024",
+        |o, v| length(&mut o.queues.reports, &v),
+    ),
+    set("--config-updates-max", None, "N", "resource updates that may wait; default 1024", |o, v| {
+        length(&mut o.queues.updates, &v)
+    }),
+    set("--export-batches-max", None, "N", "batches that may wait for a collector; default 256", |o, v| {
+        length(&mut o.queues.export_batches, &v)
     }),
     set("--service-node", None, "ID", "replaces node.id", |o, v| {
         o.service_node = Some(v);
@@ -495,20 +552,37 @@ mod tests {
     fn limits_may_be_set_and_have_their_named_defaults() {
         let defaults = options("-c x");
         assert_eq!(defaults.shard_limits, ShardLimits::default());
-        assert_eq!(defaults.access_log_queue_max, ringsail_telemetry::limits::LOG_QUEUE_MAX);
+        assert_eq!(defaults.queues, QueueLimits::default());
         let set = options(
-            "-c x --shard-connections-max 7 --shard-buffers-max 8 --shard-tasks-max 9 --access-log-queue-max 10",
+            "-c x --shard-connections-max 7 --shard-buffers-max 8 --shard-tasks-max 9 --access-log-queue-max 10 \
+             --shard-commands-max 11 --shard-events-max 12 --shard-reports-max 13 --config-updates-max 14 \
+             --export-batches-max 15",
         );
         assert_eq!(set.shard_limits, ShardLimits { connections_max: 7, blocks_max: 8, tasks_max: 9 });
-        assert_eq!(set.access_log_queue_max, 10);
+        let queues = QueueLimits {
+            commands: 11,
+            events: 12,
+            reports: 13,
+            access_log: 10,
+            updates: 14,
+            export_batches: 15,
+        };
+        assert_eq!(set.queues, queues);
         let Ok(Command::Print(help)) = run("--help") else { panic!("prints") };
-        for default in [
-            u64::from(ShardLimits::default().connections_max),
-            u64::from(ShardLimits::default().blocks_max),
-            u64::from(ShardLimits::default().tasks_max),
-            ringsail_telemetry::limits::LOG_QUEUE_MAX as u64,
+        let (shard, queues) = (ShardLimits::default(), QueueLimits::default());
+        for (flag, default) in [
+            ("--shard-connections-max", shard.connections_max as usize),
+            ("--shard-buffers-max", shard.blocks_max as usize),
+            ("--shard-tasks-max", shard.tasks_max as usize),
+            ("--access-log-queue-max", queues.access_log),
+            ("--shard-commands-max", queues.commands),
+            ("--shard-events-max", queues.events),
+            ("--shard-reports-max", queues.reports),
+            ("--config-updates-max", queues.updates),
+            ("--export-batches-max", queues.export_batches),
         ] {
-            assert!(help.contains(&format!("default {default}\n")), "{default}: {help}");
+            let line = help.lines().find(|line| line.contains(flag)).expect(flag);
+            assert!(line.ends_with(&format!("default {default}")), "{line}");
         }
     }
 

@@ -52,6 +52,12 @@ pub struct ShardTotals {
     pub tasks_refused: u64,
     /// Tasks that ended by a panic.
     pub task_panics: u64,
+    /// Commands not taken because `--shard-commands-max` were waiting.
+    pub commands_refused: u64,
+    /// Times news had to wait because `--shard-events-max` were waiting.
+    pub events_refused: u64,
+    /// Reports of failing endpoints lost because `--shard-reports-max` were waiting.
+    pub reports_refused: u64,
     /// Access-log records dropped because the queue was full.
     pub access_log_dropped: u64,
 }

@@ -60,12 +60,6 @@ pub const BIND_RETRY: Duration = Duration::from_secs(1);
 /// Pause before news that found the queue full is offered again.
 pub const EVENT_RETRY: Duration = Duration::from_millis(5);
 
-/// Commands from the admin side waiting for a shard. They are given by hand or by a script, a few at a time.
-pub const COMMANDS_MAX: usize = 64;
-
-/// Access-log records waiting for the writer. At about 1 KiB each this is 8 MiB; a full queue drops and counts.
-pub const LOG_RECORDS_MAX: usize = 8192;
-
 /// How long a local reply may wait for the client to take it. A few hundred bytes do not fit only when the client has
 /// stopped reading.
 pub const LOCAL_REPLY_SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,9 +97,6 @@ pub const TELEMETRY_KEYS_MAX: usize = 4096;
 
 /// Texts and flag sets with a number of their own in such a combination; beyond that numbers are given anew.
 pub const TELEMETRY_WORDS_MAX: usize = 4096;
-
-/// Reports of failing endpoints waiting for the judge. A full mailbox refuses; the next failure reports again.
-pub const REPORTS_MAX: usize = 1024;
 
 /// How often the judge looks for clusters that it does not know yet.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);

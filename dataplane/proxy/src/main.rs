@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use ringsail_agent::bootstrap::Bootstrap;
 use ringsail_agent::options::{Command, DrainStrategy, Mode, Options};
 use ringsail_agent::{Prepared, Seam};
-use ringsail_engine::limits::{COMMANDS_MAX, REPORTS_MAX};
 use ringsail_engine::record::Log;
 use ringsail_engine::serving::DrainPolicy;
 use ringsail_engine::shard::{Identity, Node, Settings, Shard};
@@ -36,7 +35,7 @@ use ringsail_tables::Diagnostic;
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::access_log::LogWriter;
 
-use process::RunningProcess;
+use process::{Queues, RunningProcess};
 use signals::{Signal, Signals};
 
 /// Small and quick to give memory back; its start-up commit is set in `.cargo/config.toml`.
@@ -46,9 +45,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Longest wait after SIGTERM for running requests; a shorter `--drain-time-s` shortens it. Whoever sent the signal
 /// follows it with SIGKILL after a while.
 const TERMINATION_GRACE: Duration = Duration::from_secs(4);
-
-/// News from the shards that nobody has looked at. There is one for each listener opened.
-const EVENTS_MAX: usize = 4096;
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -87,7 +83,7 @@ fn run(options: Options) -> Result<(), StartError> {
         tracing::warn!("bootstrap: {part}");
     }
     let mode = options.mode;
-    let (limits, log_queue_max) = (options.shard_limits, options.access_log_queue_max);
+    let (limits, queues) = (options.shard_limits, options.queues);
     let drain_time = options.drain_time;
     let settings = Settings {
         downstream_max: bootstrap.downstream_connections_max(),
@@ -110,18 +106,18 @@ fn run(options: Options) -> Result<(), StartError> {
     prepared.check_addresses().map_err(in_words)?;
 
     let registry = Registry::with_buckets(buckets);
-    let (writer, batches) = LogWriter::start_with(log_queue_max)?;
+    let (writer, batches) = LogWriter::start_with(queues.access_log)?;
     let access_logs = Arc::new(writer);
     let (publisher, seats) = publication(prepared.tables().clone(), shard_count.get())?;
     let mut seats = seats.into_iter();
     let identity = Identity { address: host::own_address(), hostname: host::name(), local, node };
-    let (events, news) = outbox(EVENTS_MAX);
+    let (events, news) = outbox(queues.events);
     let mut commands = Vec::new();
-    let (judge, reports) = mailbox(REPORTS_MAX);
+    let (judge, reports) = mailbox(queues.reports);
     let mut reports = Some(reports);
     let config = ShardsConfig { count: shard_count, engine, limits, ..ShardsConfig::default() };
     let shards = Shards::start(config, |ShardId(number)| {
-        let (sender, orders) = mailbox(COMMANDS_MAX);
+        let (sender, orders) = mailbox(queues.commands);
         commands.push(sender);
         let seat = seats.next();
         let stats = registry.seat();
@@ -150,7 +146,7 @@ fn run(options: Options) -> Result<(), StartError> {
     let process = Arc::new(RunningProcess::new(
         report,
         shards.stats().to_vec(),
-        commands,
+        Queues { commands: commands.into(), events, reports: judge },
         access_logs.clone(),
         log_levels,
         drain_time,

@@ -7,19 +7,30 @@ use ringsail_agent::news::{News, NewsSender};
 use ringsail_agent::options::LogLevel;
 use ringsail_agent::process::{Drain, Engine, Process, ShardTotals};
 use ringsail_engine::control::{Command, Event};
+use ringsail_engine::upstream::Report;
 use ringsail_runtime::engine::EngineReport;
-use ringsail_runtime::mailbox::{MailboxSender, Outbox};
+use ringsail_runtime::mailbox::{MailboxSender, Outbox, OutboxSender};
 use ringsail_runtime::stats::ShardStats;
 use ringsail_telemetry::access_log::LogWriter;
 
 use crate::logging::Levels;
 use crate::signals;
 
+/// The queues between the shards and the rest of the process.
+pub struct Queues {
+    /// To each shard.
+    pub commands: Arc<[MailboxSender<Command>]>,
+    /// From all of them.
+    pub events: OutboxSender<Event>,
+    /// To the shard that judges endpoints.
+    pub reports: MailboxSender<Report>,
+}
+
 /// Handles to the running threads.
 pub struct RunningProcess {
     engine: Engine,
     shards: Vec<Arc<ShardStats>>,
-    commands: Arc<[MailboxSender<Command>]>,
+    queues: Queues,
     access_logs: Arc<LogWriter>,
     log_levels: Levels,
     drain_time: Duration,
@@ -30,7 +41,7 @@ impl RunningProcess {
     pub fn new(
         report: Option<EngineReport>,
         shards: Vec<Arc<ShardStats>>,
-        commands: Vec<MailboxSender<Command>>,
+        queues: Queues,
         access_logs: Arc<LogWriter>,
         log_levels: Levels,
         drain_time: Duration,
@@ -39,12 +50,12 @@ impl RunningProcess {
             Some(report) => Engine { name: report.engine.to_string(), reason: report.reason },
             None => Engine { name: String::new(), reason: String::new() },
         };
-        RunningProcess { engine, shards, commands: commands.into(), access_logs, log_levels, drain_time }
+        RunningProcess { engine, shards, queues, access_logs, log_levels, drain_time }
     }
 
     /// Closes all listening sockets.
     pub fn stop_listening(&self) {
-        send(&self.commands, &Command::StopListening);
+        send(&self.queues.commands, &Command::StopListening);
     }
 }
 
@@ -91,8 +102,13 @@ impl Process for RunningProcess {
     }
 
     fn totals(&self) -> ShardTotals {
-        let mut totals =
-            ShardTotals { access_log_dropped: self.access_logs.dropped(), ..ShardTotals::default() };
+        let mut totals = ShardTotals {
+            commands_refused: self.queues.commands.iter().map(MailboxSender::refused).sum(),
+            events_refused: self.queues.events.refused(),
+            reports_refused: self.queues.reports.refused(),
+            access_log_dropped: self.access_logs.dropped(),
+            ..ShardTotals::default()
+        };
         for shard in &self.shards {
             totals.connections_open += shard.connections_open.get();
             totals.connections_refused += shard.connections_refused.get();
@@ -109,10 +125,10 @@ impl Process for RunningProcess {
     fn drain_listeners(&self, drain: Drain) {
         let Drain { inbound_only, graceful, skip_exit } = drain;
         let command = Command::Drain { inbound_only, graceful, keep_listening: skip_exit };
-        send(&self.commands, &command);
+        send(&self.queues.commands, &command);
         if graceful && !skip_exit {
             // The sockets close when the drain time is over.
-            let (commands, drain_time) = (self.commands.clone(), self.drain_time);
+            let (commands, drain_time) = (self.queues.commands.clone(), self.drain_time);
             let close = Command::Drain { inbound_only, graceful: false, keep_listening: false };
             drop(std::thread::Builder::new().name("drain".into()).spawn(move || {
                 std::thread::sleep(drain_time);

@@ -468,6 +468,12 @@ scope! {
         ConnectionsRefused = "ringsail_connections_refused",
         /// Tasks not started because a shard had as many as it may.
         TasksRefused = "ringsail_tasks_refused",
+        /// Commands that a shard did not take because as many were waiting as may.
+        CommandsRefused = "ringsail_commands_refused",
+        /// Times news from a shard had to wait because as many were waiting as may.
+        EventsRefused = "ringsail_events_refused",
+        /// Reports of failing endpoints lost because as many were waiting as may.
+        ReportsRefused = "ringsail_reports_refused",
         /// Times accepting rested because descriptors or memory ran out.
         AcceptRests = "ringsail_accept_rests",
     }

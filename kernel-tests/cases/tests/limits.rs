@@ -172,6 +172,42 @@ fn access_log_records_past_the_queue_are_dropped_and_counted_and_requests_go_on(
     thread::spawn(move || std::fs::read(pipe));
 }
 
+#[test]
+fn queues_of_one_entry_delay_the_start_and_lose_nothing() {
+    let Some(binary) = binaries::ringsail_or_notice() else { return };
+    for engine in engines::available() {
+        let mut template = one_route(upstream::start().unwrap());
+        let listeners = template["static_resources"]["listeners"].as_array_mut().unwrap();
+        let first = listeners[0].clone();
+        for number in 1..50 {
+            let mut listener = first.clone();
+            listener["name"] = json!(format!("listener-{number}"));
+            listeners.push(listener);
+        }
+        let one = [
+            ["--engine", engine],
+            ["--shard-commands-max", "1"],
+            ["--shard-events-max", "1"],
+            ["--shard-reports-max", "1"],
+            ["--config-updates-max", "1"],
+            ["--export-batches-max", "1"],
+        ];
+        let peer = Peer::start_with("ringsail", &binary, &template, one.as_flattened()).unwrap();
+        // It is ready when the news of every listener has arrived.
+        wait::until("ready", || peer.admin("/ready").is_ok_and(|state| state.trim() == "LIVE"));
+        for number in [0, 49] {
+            assert_eq!(client::get(peer.address(number), "/").unwrap().status, 200, "{engine}: {number}");
+        }
+        let stats = peer.admin("/stats").unwrap();
+        for name in ["commands", "events", "reports"] {
+            assert!(
+                stats.contains(&format!("server.ringsail_{name}_refused: ")),
+                "{engine}: {name}: {stats}"
+            );
+        }
+    }
+}
+
 fn manager(template: &mut Value) -> &mut Value {
     &mut template["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 }

@@ -122,6 +122,9 @@ pub(super) fn refresh(admin: &Admin) {
         (ServerCounter::AcceptRests, totals.accept_rests),
         (ServerCounter::BuffersExhausted, totals.buffers_refused),
         (ServerCounter::TasksRefused, totals.tasks_refused),
+        (ServerCounter::CommandsRefused, totals.commands_refused),
+        (ServerCounter::EventsRefused, totals.events_refused),
+        (ServerCounter::ReportsRefused, totals.reports_refused),
         (ServerCounter::TaskPanics, totals.task_panics),
         (ServerCounter::AccessLogDropped, totals.access_log_dropped),
     ] {

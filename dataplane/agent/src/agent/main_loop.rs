@@ -34,7 +34,7 @@ use crate::bootstrap::{Bootstrap, Source};
 use crate::compile::{self, Compiled, Job};
 use crate::export;
 use crate::file::{FileEvent, Files};
-use crate::limits::{STATS_COLLECT_INTERVAL, UPDATES_MAX};
+use crate::limits::STATS_COLLECT_INTERVAL;
 use crate::references::References;
 use crate::resolver::{Resolved, Resolver};
 use crate::state::{Phase, State};
@@ -49,9 +49,10 @@ pub(super) async fn run(
     mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let Prepared { options, bootstrap, store, references, compiler, first } = prepared;
+    let (updates_max, batches_max) = (options.queues.updates, options.queues.export_batches);
     let (outcome_sender, mut outcomes) = mpsc::unbounded_channel();
-    let (file_sender, mut file_events) = mpsc::channel(UPDATES_MAX);
-    let (answer_sender, mut answers) = mpsc::channel(UPDATES_MAX);
+    let (file_sender, mut file_events) = mpsc::channel(updates_max);
+    let (answer_sender, mut answers) = mpsc::channel(updates_max);
     let (ads_sender, mut ads_events) = mpsc::channel(1);
     let (timer_sender, mut timers) = mpsc::unbounded_channel();
     let state = Rc::new(RefCell::new(State {
@@ -80,7 +81,7 @@ pub(super) async fn run(
         }
     });
     let node = bootstrap.node.clone();
-    tokio::task::spawn_local(export::run(seam.batches, state.clone(), seam.stats.clone(), node));
+    tokio::task::spawn_local(export::run(seam.batches, batches_max, state.clone(), seam.stats.clone(), node));
     let client = bootstrap.ads.as_ref().map(|ads| Client::new(ads.variant, bootstrap.node.clone()));
     if let Some(ads) = bootstrap.ads.clone() {
         tokio::task::spawn_local(ads::run(ads, ads_sender));
@@ -125,9 +126,9 @@ pub(super) async fn run(
         tokio::select! {
             Some(compiled) = outcomes.recv() => agent.compiled(compiled),
             // One response at a time: the control plane is slowed down while the compiler is behind.
-            Some(event) = ads_events.recv(), if agent.waiting.len() < UPDATES_MAX => agent.ads(event),
-            Some(event) = file_events.recv(), if agent.waiting.len() < UPDATES_MAX => agent.file(event),
-            Some(answer) = answers.recv(), if agent.waiting.len() < UPDATES_MAX => agent.resolved(answer),
+            Some(event) = ads_events.recv(), if agent.waiting.len() < updates_max => agent.ads(event),
+            Some(event) = file_events.recv(), if agent.waiting.len() < updates_max => agent.file(event),
+            Some(answer) = answers.recv(), if agent.waiting.len() < updates_max => agent.resolved(answer),
             Some(timer) = timers.recv() => agent.timer(timer),
             news = news.recv(), if !agent.news_ended => agent.news(news),
             _ = stopped.changed() => return Ok(()),
