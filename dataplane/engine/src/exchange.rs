@@ -25,6 +25,7 @@ use ringsail_telemetry::HttpStats;
 use crate::body::RequestBody;
 use crate::connection::{Connection, Entered};
 use crate::failure::Failure;
+use crate::filters::hash;
 use crate::headers::request::Origin;
 use crate::http2::downstream::ServerStream;
 use crate::inflow::Inflow;
@@ -36,7 +37,7 @@ use crate::shard::{Scratch, Shard};
 use crate::telemetry;
 use crate::trace;
 use crate::trail::Trail;
-use crate::view::RequestView;
+use crate::view::{RequestView, RoutedView};
 
 use admit::{Admission, Switch};
 use plan::Plan;
@@ -177,6 +178,16 @@ struct Source<'a> {
 }
 
 impl<'a> Exchange<'a> {
+    /// What may be hashed of the connection.
+    fn ends(&self) -> hash::Ends {
+        let connection = self.facts.connection;
+        hash::Ends {
+            client: self.facts.origin.client.or(connection.peer),
+            peer: connection.peer,
+            local: connection.local,
+        }
+    }
+
     fn begin(
         shard: &'a Rc<Shard>,
         connection: &'a Connection,
@@ -263,7 +274,8 @@ impl<'a> Exchange<'a> {
                 self.request.fields_mut().remove(name);
             }
         }
-        let found = config.find(&RequestView(self.request), fastrand::u64(..));
+        let view = RoutedView { request: RequestView(self.request), ends: self.ends() };
+        let found = config.find(&view, fastrand::u64(..));
         let route = if let Found::Route(found) = &found { Some(found) } else { None };
         trace::begin(self, route).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
         let found = match found {

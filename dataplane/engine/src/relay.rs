@@ -52,7 +52,8 @@ pub async fn connect_early(
 ) -> Option<Early> {
     let mut trail = Trail::default();
     let Candidate { cluster, source } = candidate;
-    let target = Target { cluster, restored, hash: hash_of(source), attempts_max: 1, backoff: None };
+    let hash = hash_of(source);
+    let target = Target { cluster, restored, hash, criteria: None, attempts_max: 1, backoff: None };
     let upstream = connect(shard, || shard.current_tables(), target, &mut trail).await.ok()?;
     Some(Early { upstream: Rc::new(upstream), greeting: Inflow::default(), cluster, trail })
 }
@@ -128,7 +129,7 @@ enum Fate {
 }
 
 /// What a connection needs of its TCP proxy, which may change under it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Settings {
     target: Target,
     idle_timeout: Option<Duration>,
@@ -144,12 +145,14 @@ impl Settings {
         let entered = connection.enter(shard);
         let proxy = entered.chain.tcp_proxy()?;
         let asked = connection.sniffed.server_name();
+        let mut criteria = None;
         let cluster = if proxy.cluster_by_server_name && !asked.is_empty() {
             trail.set_cluster_name(asked);
             ClusterSlot(entered.tables.cluster_named(asked)?.id.slot)
         } else {
             let picked = proxy.pick(fastrand::u64(..));
             trail.set_cluster_name(&picked.name);
+            criteria = picked.subset.clone();
             picked.slot
         };
         let draw = |fault: &TcpFault| fault.draw(shard.wall_clock(), || fastrand::u64(..));
@@ -157,6 +160,7 @@ impl Settings {
             target: Target {
                 cluster,
                 restored: connection.restored(),
+                criteria,
                 hash: hash_of(connection.peer.filter(|_| proxy.hash_by_source_ip)),
                 attempts_max: proxy.connect_attempts_max,
                 backoff: proxy.backoff,
@@ -191,7 +195,7 @@ async fn serve(
             None => std::future::pending().await,
         }
     };
-    let relayed = relayed(shard, connection, (inflow, early), settings, trail, (counts, live));
+    let relayed = relayed(shard, connection, (inflow, early), settings.clone(), trail, (counts, live));
     let fate = match race(relayed, too_old).await {
         Either::Left(fate) => fate,
         Either::Right(()) => Fate::TooOld,

@@ -305,7 +305,7 @@ impl Shard {
                 for host in state.hosts() {
                     host.close_stale(settings.idle_timeout, settings.connection_duration_max);
                 }
-                state.forget_unused_hosts();
+                state.forget_unused_hosts(&cluster);
             }
             task::yield_now().await;
         }

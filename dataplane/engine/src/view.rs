@@ -2,6 +2,9 @@
 
 use ringsail_http::{Fields, RequestHead};
 use ringsail_tables::Request;
+use ringsail_tables::route::HashPolicy;
+
+use crate::filters::hash;
 
 /// A plaintext request.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,42 @@ impl Request for RequestView<'_> {
 
     fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
         nth_field(self.0.fields(), name, nth)
+    }
+}
+
+/// A plaintext request that is being routed.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutedView<'a> {
+    /// The request.
+    pub request: RequestView<'a>,
+    /// What may be hashed of its connection.
+    pub ends: hash::Ends,
+}
+
+impl Request for RoutedView<'_> {
+    fn method(&self) -> &str {
+        self.request.method()
+    }
+
+    fn authority(&self) -> &str {
+        self.request.authority()
+    }
+
+    fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    fn scheme(&self) -> &str {
+        self.request.scheme()
+    }
+
+    fn header(&self, name: &str, nth: usize) -> Option<&[u8]> {
+        self.request.header(name, nth)
+    }
+
+    fn hash(&self, policies: &[HashPolicy]) -> Option<u64> {
+        // A cookie made here goes nowhere: the client gets one when a host is picked by it.
+        hash::of_request(policies, self.request.0, self.ends, |_| {})
     }
 }
 

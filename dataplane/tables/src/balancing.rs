@@ -3,7 +3,10 @@
 //! Sources: `Cluster.lb_policy` with its `…_lb_config` and `common_lb_config`, or the extension in
 //! `Cluster.load_balancing_policy` that says the same.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::subset::Subsets;
 
 /// The load balancing of a cluster.
 #[derive(Clone, PartialEq, Debug)]
@@ -24,6 +27,8 @@ pub struct LoadBalancing {
     /// Most load of one endpoint as percent of the average, for hashing policies; `None` means no bound. At least 100.
     /// Source: `ConsistentHashingLbConfig.hash_balance_factor`.
     pub hash_balance_percent: Option<u32>,
+    /// Requests may ask for a part of the endpoints.
+    pub subsets: Option<Arc<Subsets>>,
 }
 
 /// How a host is chosen. Source: `Cluster.LbPolicy`.

@@ -38,6 +38,7 @@ mod report;
 mod route;
 mod route_action;
 mod slots;
+mod subset;
 mod tcp;
 mod tracing;
 mod value;

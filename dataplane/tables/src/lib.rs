@@ -47,6 +47,7 @@ pub mod request;
 pub mod route;
 mod string_match;
 mod strings;
+pub mod subset;
 mod tables;
 pub mod tcp_fault;
 pub mod tcp_proxy;

@@ -35,6 +35,8 @@ struct ClusterLive {
     health_version: AtomicU32,
     /// Bits of the ejection threshold in percent plus 1.0, by origin of the errors; 0 means none.
     thresholds: [AtomicU64; 2],
+    /// Hosts that each shard knows beside the tables' endpoints.
+    destinations: OnceLock<Box<[AtomicU32]>>,
 }
 
 impl Live {
@@ -92,6 +94,18 @@ impl Live {
     /// The health of an endpoint changed. For the judge only.
     pub fn health_changed(&self) {
         self.shared.health_version.store(self.health_version().wrapping_add(1), Relaxed);
+    }
+
+    /// Hosts of a cluster that forwards to original destinations: as many as the shard knows that knows most of them.
+    pub fn destinations(&self) -> u32 {
+        let all = self.shared.destinations.get().map_or(&[][..], |all| all);
+        all.iter().map(|known| known.load(Relaxed)).max().unwrap_or(0)
+    }
+
+    /// Tells how many destinations shard `shard` of `shards` knows.
+    pub fn set_destinations(&self, shard: u32, shards: u32, count: u32) {
+        let all = self.shared.destinations.get_or_init(|| (0..shards.max(1)).map(|_| 0.into()).collect());
+        all[shard as usize % all.len()].store(count, Relaxed);
     }
 
     /// Success rate in percent below which endpoints are ejected, as computed last.

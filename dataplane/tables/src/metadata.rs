@@ -27,6 +27,13 @@ pub enum Value {
 }
 
 impl Metadata {
+    /// From name spaces, in any order.
+    pub fn of(namespaces: impl IntoIterator<Item = (Str, Value)>) -> Metadata {
+        let mut namespaces: Vec<(Str, Value)> = namespaces.into_iter().collect();
+        namespaces.sort_by(|a, b| a.0.cmp(&b.0));
+        Metadata { namespaces: namespaces.into() }
+    }
+
     /// The value at `path` below name space `namespace`; an empty path is the whole name space.
     pub fn at(&self, namespace: &str, path: &[Str]) -> Option<&Value> {
         let mut value = field(&self.namespaces, namespace)?;

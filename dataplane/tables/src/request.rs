@@ -2,6 +2,7 @@
 
 use crate::limits::JOINED_HEADER_STACK_BYTES;
 use crate::metadata::Value;
+use crate::route::HashPolicy;
 
 /// A request head, seen through the few questions a lookup asks. Implemented by the engine over its own head type.
 ///
@@ -17,6 +18,10 @@ pub trait Request {
     fn scheme(&self) -> &str;
     /// The `nth` (from 0) value of the field `name` (lower case), in order of appearance.
     fn header(&self, name: &str, nth: usize) -> Option<&[u8]>;
+    /// Its hash by a route's policies; `None` when they find nothing to hash, or where nobody can tell.
+    fn hash(&self, _policies: &[HashPolicy]) -> Option<u64> {
+        None
+    }
     /// Dynamic metadata that filters wrote under a name space.
     fn metadata(&self, _namespace: &str) -> Option<&Value> {
         None

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use action::{
     Action, ClusterChoice, Decorator, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathRewrite,
-    Redirect, RegexRewrite, Upgrade, WeightedCluster, WeightedClusters,
+    Redirect, RegexRewrite, Upgrade, ValueFrom, WeightedCluster, WeightedClusters,
 };
 pub(crate) use domains::Domains;
 pub use hash_policy::{HashCookie, HashPolicy, HashSource};
@@ -35,6 +35,7 @@ use crate::policy::{CorsPolicy, Fault, RetryPolicy};
 use crate::rate_limit::{GlobalRateLimitOfRoute, LocalRateLimit, Rule, VirtualHostRules};
 use crate::request::{Request, split_path, with_header, without_port};
 use crate::strings::Str;
+use crate::subset::Criteria;
 use crate::tracing::RouteTracing;
 
 /// A route configuration. Source: `envoy.config.route.v3.RouteConfiguration`.
@@ -254,7 +255,10 @@ impl RouteConfig {
         }
         let Some(route_index) = virtual_host.first_match(request, random) else { return Found::Nothing };
         let route = &virtual_host.routes[route_index as usize];
-        let weighted = route.action.weighted_clusters().map(|clusters| clusters.pick(request, random));
+        let weighted = match &route.action {
+            Action::Forward(forward) => forward.pick_weighted(request, random),
+            Action::Redirect(_) | Action::DirectResponse(_) => None,
+        };
         Found::Route(RouteMatch {
             config: self,
             virtual_host,
@@ -391,6 +395,15 @@ impl<'t> RouteMatch<'t> {
         match &self.route.action {
             Action::Forward(forward) => forward.retry.as_ref().or(self.virtual_host.retry.as_ref()),
             Action::Redirect(_) | Action::DirectResponse(_) => None,
+        }
+    }
+
+    /// Which endpoints of its cluster, where that has subsets.
+    pub fn subset(&self) -> Option<&'t Arc<Criteria>> {
+        match (self.weighted_cluster, &self.route.action) {
+            (Some(cluster), _) => cluster.subset.as_ref(),
+            (None, Action::Forward(forward)) => forward.subset.as_ref(),
+            (None, Action::Redirect(_) | Action::DirectResponse(_)) => None,
         }
     }
 

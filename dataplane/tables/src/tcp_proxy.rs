@@ -1,10 +1,12 @@
 //! The terminal filter of plain TCP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::AccessLog;
 use crate::ids::ClusterSlot;
 use crate::strings::Str;
+use crate::subset::Criteria;
 use crate::tcp_fault::TcpFault;
 
 /// Source: `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
@@ -81,6 +83,8 @@ pub struct TcpCluster {
     pub slot: ClusterSlot,
     /// Its weight.
     pub weight: u32,
+    /// Which endpoints of it, where it has subsets.
+    pub subset: Option<Arc<Criteria>>,
 }
 
 impl TcpProxy {
@@ -88,7 +92,7 @@ impl TcpProxy {
     pub fn only_cluster(&self) -> Option<ClusterSlot> {
         let plain = !self.cluster_by_server_name && !self.connect_on_data && self.fault.is_none();
         match &*self.clusters {
-            [only] if plain => Some(only.slot),
+            [only] if plain && only.subset.is_none() => Some(only.slot),
             _ => None,
         }
     }

@@ -114,6 +114,12 @@ scope! {
         UpstreamCxNoneHealthy = "upstream_cx_none_healthy",
         /// Picks made among all endpoints because too few were healthy.
         LbHealthyPanic = "lb_healthy_panic",
+        /// Picks made inside a subset.
+        LbSubsetsSelected = "lb_subsets_selected",
+        /// Picks made by the fallback of a cluster with subsets.
+        LbSubsetsFallback = "lb_subsets_fallback",
+        /// Picks made among all endpoints because the fallback had none.
+        LbSubsetsFallbackPanic = "lb_subsets_fallback_panic",
         /// Updates of the set of endpoints.
         MembershipChange = "membership_change",
         /// Endpoint updates received.

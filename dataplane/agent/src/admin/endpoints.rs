@@ -280,8 +280,8 @@ fn breakers(one: &ClusterRef<'_>) -> [Breaker; 4] {
 fn membership<'t>(one: &ClusterRef<'t>) -> Membership<'t> {
     let mut membership = Membership {
         cluster: one.cluster.stat_name(),
-        total: 0,
-        healthy: 0,
+        total: one.live.destinations().into(),
+        healthy: one.live.destinations().into(),
         degraded: 0,
         limits: breakers(one),
     };

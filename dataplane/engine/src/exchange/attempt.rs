@@ -329,6 +329,7 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
         tried: if policy.is_some_and(|policy| policy.avoid_previous_hosts) { &history.tried } else { &[] },
         avoid_canaries: history.retries > 0 && policy.is_some_and(|policy| policy.avoid_canary_hosts),
         attempts_max: predicates.map_or(0, |policy| policy.host_selection_attempts_max),
+        criteria: found.as_ref().and_then(|found| found.subset()).map(|criteria| &**criteria),
         avoid_priorities,
     };
     let Some(choice) = state.pick(&cluster, wish) else {

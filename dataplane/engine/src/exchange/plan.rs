@@ -203,12 +203,7 @@ fn hash(exchange: &mut Exchange<'_>, forward: &Forward, cluster: &ClusterRef<'_>
     if forward.hash.is_empty() || !cluster.cluster.balancing.policy.hashes() {
         return None;
     }
-    let connection = exchange.facts.connection;
-    let ends = hash::Ends {
-        client: exchange.facts.origin.client.or(connection.peer),
-        peer: connection.peer,
-        local: connection.local,
-    };
+    let ends = exchange.ends();
     let cookies = &mut exchange.left.cookies;
     hash::of_request(&forward.hash, exchange.request, ends, |cookie| cookies.push(cookie))
 }

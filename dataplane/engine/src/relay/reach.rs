@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::sleep;
 use ringsail_tables::cluster::Discovery;
+use ringsail_tables::subset::Criteria;
 use ringsail_tables::tcp_proxy::Backoff;
 use ringsail_tables::{ClusterSlot, Tables};
 use ringsail_telemetry::{ClusterCounter, ResponseFlag};
@@ -18,13 +20,15 @@ use crate::trail::Trail;
 use crate::upstream::{self, HostKey, Outcome, Wish};
 
 /// Where to connect.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) cluster: ClusterSlot,
     /// Where the client wanted to go, for clusters that forward there.
     pub(super) restored: Option<SocketAddr>,
     /// For clusters that balance by hash.
     pub(super) hash: Option<u64>,
+    /// What it wants of the endpoint's metadata, where the cluster has subsets.
+    pub(super) criteria: Option<Arc<Criteria>>,
     pub(super) attempts_max: u32,
     /// Pauses between attempts.
     pub(super) backoff: Option<Backoff>,
@@ -37,7 +41,7 @@ pub(super) async fn connect(
     target: Target,
     trail: &mut Trail,
 ) -> Result<upstream::Connection, Fate> {
-    let Target { cluster, restored, hash, attempts_max, backoff } = target;
+    let Target { cluster, restored, hash, criteria, attempts_max, backoff } = target;
     let mut tried: Vec<HostKey> = Vec::new();
     loop {
         let (state, choice, lease, options) = {
@@ -57,8 +61,14 @@ pub(super) async fn connect(
                 | Discovery::LogicalDns(_)
                 | Discovery::Eds { .. } => None,
             };
-            let wish =
-                Wish { destination, hash, tried: &tried, attempts_max: RETRY_PICKS, ..Wish::default() };
+            let wish = Wish {
+                destination,
+                hash,
+                criteria: criteria.as_deref(),
+                tried: &tried,
+                attempts_max: RETRY_PICKS,
+                ..Wish::default()
+            };
             let Some(choice) = state.pick(&cluster, wish) else {
                 state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
                 trail.flag(ResponseFlag::NoHealthyUpstream);

@@ -10,6 +10,7 @@ mod maglev;
 pub mod priority;
 mod ring;
 mod slow_start;
+mod subsets;
 mod weights;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use hosts::{Hosts, Localities};
 use maglev::Maglev;
 use priority::{HostCounts, Load, Spread};
 use ring::Ring;
+pub use subsets::{Part, Served, Subsets};
 
 /// Whether an endpoint may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct Settings {
     pub spread: Spread,
     /// Choose a locality by weight first. Envoy `locality_weighted_lb_config`.
     pub locality_weighted: bool,
+    /// A locality weighs what its share of hosts among those picked from says. Envoy `scale_locality_weight`.
+    pub locality_scaled: bool,
     /// Pick nobody in panic. Envoy `fail_traffic_on_panic`.
     pub fail_on_panic: bool,
     /// How new hosts get their share.
@@ -132,7 +136,7 @@ enum Table {
 }
 
 impl Balancer {
-    /// Prepares the rotations. `moment` chooses where they start, so that the shards and the proxies of a mesh
+    /// Prepares the rotations of all members. `moment` chooses where they start, so that the shards and the proxies of a mesh
     /// do not all begin with the same host. `key` gives what hashing policies know a host by.
     pub fn new(
         members: &[Member],
@@ -140,10 +144,21 @@ impl Balancer {
         key: impl Fn(u32) -> String,
         moment: &mut impl Moment,
     ) -> Balancer {
+        Balancer::among(0..members.len() as u32, members, settings, key, moment)
+    }
+
+    /// Prepares the rotations of some members.
+    pub fn among(
+        hosts: impl IntoIterator<Item = u32>,
+        members: &[Member],
+        settings: Settings,
+        key: impl Fn(u32) -> String,
+        moment: &mut impl Moment,
+    ) -> Balancer {
         let level_count = members.iter().map(|m| m.priority as usize + 1).max().unwrap_or(0);
         let mut by_level: Vec<Vec<u32>> = vec![Vec::new(); level_count];
-        for (index, member) in (0..).zip(members) {
-            by_level[member.priority as usize].push(index);
+        for index in hosts {
+            by_level[members[index as usize].priority as usize].push(index);
         }
         let with = |all: &[u32], health| -> Vec<u32> {
             all.iter().copied().filter(|i| members[*i as usize].health == health).collect()

@@ -18,10 +18,11 @@ use ringsail_tables::endpoint::{Endpoint, Endpoints, Health};
 use ringsail_tables::ids::ClusterId;
 use ringsail_tables::live::HealthFlags;
 use ringsail_tables::metadata::Value;
+use ringsail_tables::subset::Criteria;
 use ringsail_telemetry::{ClusterCounter, ClusterStats};
 
 use super::balance::priority::Spread;
-use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Settings, Wanted};
+use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Served, Settings, Subsets, Wanted};
 use super::host::{Host, HostKey, Report, Seat, Watch};
 use crate::breaker::Resources;
 
@@ -115,7 +116,15 @@ struct Rotation {
     hosts: Vec<Rc<Host>>,
     /// Position of each member in the endpoints: priority, locality, endpoint.
     places: Vec<(u32, u32, u32)>,
-    balancer: Balancer,
+    balancing: Balancing,
+}
+
+/// Who picks.
+enum Balancing {
+    /// One balancer for all hosts.
+    Whole(Balancer),
+    /// One for each subset, made when it is first asked.
+    Divided(Subsets, Settings),
 }
 
 /// A picked host.
@@ -189,6 +198,8 @@ pub struct Wish<'a> {
     pub avoid_canaries: bool,
     /// Source: Envoy `host_selection_retry_max_attempts`.
     pub attempts_max: u32,
+    /// What the route wants of the host's metadata, where the cluster has subsets.
+    pub criteria: Option<&'a Criteria>,
     /// Priorities that are avoided while others can take the request. Source: Envoy's `previous_priorities`.
     pub avoid_priorities: &'a [u32],
 }
@@ -229,11 +240,12 @@ impl ClusterState {
     pub fn pick(&self, cluster: &ClusterRef<'_>, wish: Wish<'_>) -> Option<Choice> {
         if let Discovery::OriginalDst { .. } = cluster.cluster.discovery {
             let address = wish.destination?;
-            return Some(Choice {
-                host: self.host(HostKey::Address(address)),
-                address: address.into(),
-                place: None,
-            });
+            let known = self.hosts.borrow().len();
+            let host = self.host(HostKey::Address(address));
+            if self.hosts.borrow().len() != known {
+                self.tell_destinations(cluster);
+            }
+            return Some(Choice { host, address: address.into(), place: None });
         }
         let mut rotation = self.rotation.borrow_mut();
         let current = rotation.as_ref().is_some_and(|rotation| {
@@ -244,26 +256,49 @@ impl ClusterState {
         if !current {
             *rotation = Some(self.build_rotation(cluster));
         }
-        let rotation = rotation.as_mut()?;
-        let hosts = &rotation.hosts;
+        let Rotation { members, hosts, places, balancing, .. } = rotation.as_mut()?;
         let mut moment = Now { hosts, at: now() };
-        let mut picked = None;
-        for pick in 0..=wish.attempts_max {
-            let wanted = Wanted { hash: wish.hash, pick, avoid_priorities: wish.avoid_priorities };
-            let found = rotation.balancer.pick(&rotation.members, wanted, &mut moment);
-            if found.panic {
-                self.stats.add(ClusterCounter::LbHealthyPanic, 1);
+        let unwanted = |index: u32| {
+            let place = places[index as usize];
+            wish.tried.contains(&hosts[index as usize].key)
+                || (wish.avoid_canaries && endpoint_at(cluster.endpoints, place).is_some_and(is_canary))
+        };
+        let choose = |balancer: &mut Balancer, moment: &mut Now<'_>| {
+            let mut picked = None;
+            for pick in 0..=wish.attempts_max {
+                let wanted = Wanted { hash: wish.hash, pick, avoid_priorities: wish.avoid_priorities };
+                let found = balancer.pick(members, wanted, moment);
+                if found.panic {
+                    self.stats.add(ClusterCounter::LbHealthyPanic, 1);
+                }
+                picked = Some(found.member?);
+                if picked.is_some_and(|index| !unwanted(index)) {
+                    break;
+                }
             }
-            let index = found.member?;
-            picked = Some(index);
-            let place = rotation.places[index as usize];
-            let unwanted = wish.tried.contains(&hosts[index as usize].key)
-                || (wish.avoid_canaries && endpoint_at(cluster.endpoints, place).is_some_and(is_canary));
-            if !unwanted {
-                break;
+            picked
+        };
+        let index = match balancing {
+            Balancing::Whole(balancer) => choose(balancer, &mut moment)?,
+            Balancing::Divided(subsets, settings) => {
+                let by_hostname = cluster.cluster.balancing.hash_by_hostname;
+                let key = |index: u32| hash_key(cluster.endpoints, places[index as usize], by_hostname);
+                let (index, served) = subsets.pick(wish.criteria, |part| {
+                    let balancer = part.balancer(|hosts| {
+                        Balancer::among(hosts.iter().copied(), members, *settings, key, &mut moment)
+                    });
+                    choose(balancer, &mut moment)
+                });
+                match served {
+                    Served::Selected => self.stats.add(ClusterCounter::LbSubsetsSelected, 1),
+                    Served::Fallback => self.stats.add(ClusterCounter::LbSubsetsFallback, 1),
+                    Served::Panic => self.stats.add(ClusterCounter::LbSubsetsFallbackPanic, 1),
+                    Served::Otherwise => {}
+                }
+                index?
             }
-        }
-        let index = picked? as usize;
+        } as usize;
+        let rotation = rotation.as_ref()?;
         let place = rotation.places[index];
         let mut choice = Choice {
             host: rotation.hosts[index].clone(),
@@ -283,7 +318,7 @@ impl ClusterState {
     }
 
     /// Forgets hosts without connections and requests; those of the tables come back with the next request.
-    pub fn forget_unused_hosts(&self) {
+    pub fn forget_unused_hosts(&self, cluster: &ClusterRef<'_>) {
         let rotation = self.rotation.borrow();
         let in_rotation = |host: &Rc<Host>| {
             rotation
@@ -293,6 +328,14 @@ impl ClusterState {
         self.hosts
             .borrow_mut()
             .retain(|_, host| host.connections.get() > 0 || host.in_flight.get() > 0 || in_rotation(host));
+        if let Discovery::OriginalDst { .. } = cluster.cluster.discovery {
+            self.tell_destinations(cluster);
+        }
+    }
+
+    fn tell_destinations(&self, cluster: &ClusterRef<'_>) {
+        let count = self.hosts.borrow().len() as u32;
+        cluster.live.set_destinations(self.seat.shard, self.seat.shards, count);
     }
 
     fn host(&self, key: HostKey) -> Rc<Host> {
@@ -345,12 +388,28 @@ impl ClusterState {
                 panic_threshold_percent: balancing.panic_percent.into(),
             },
             locality_weighted: balancing.locality_weighted,
+            locality_scaled: false,
             fail_on_panic: balancing.fail_on_panic,
             slow_start: balancing.slow_start,
             hash_balance_percent: balancing.hash_balance_percent,
         };
-        let key = |index: u32| hash_key(endpoints, places[index as usize], balancing.hash_by_hostname);
-        let balancer = Balancer::new(&members, settings, key, &mut Now { hosts: &hosts, at: now() });
+        let balancing = match &balancing.subsets {
+            None => {
+                let key =
+                    |index: u32| hash_key(endpoints, places[index as usize], balancing.hash_by_hostname);
+                let moment = &mut Now { hosts: &hosts, at: now() };
+                Balancing::Whole(Balancer::new(&members, settings, key, moment))
+            }
+            Some(subsets) => {
+                let inside = Settings {
+                    locality_weighted: settings.locality_weighted && subsets.locality_weight_aware,
+                    locality_scaled: subsets.scale_locality_weight,
+                    ..settings
+                };
+                let metadata = places.iter().map(|place| endpoint_at(endpoints, *place)?.metadata.as_deref());
+                Balancing::Divided(Subsets::new(subsets.clone(), metadata), inside)
+            }
+        };
         Rotation {
             built_from: Arc::downgrade(endpoints),
             built_for: Arc::downgrade(cluster),
@@ -358,7 +417,7 @@ impl ClusterState {
             members,
             hosts,
             places,
-            balancer,
+            balancing,
         }
     }
 

@@ -7,6 +7,7 @@ use ringsail_xds::envoy::extensions::load_balancing_policies::common::v3 as comm
 use ringsail_xds::envoy::r#type::v3::Percent;
 
 use super::context::Context;
+use super::subset::subsets;
 use super::value::{duration, holds, percent, unpack};
 use crate::balancing::{HashFunction, LbPolicy, LoadBalancing, SlowStart};
 use crate::cluster::Discovery;
@@ -36,6 +37,9 @@ pub(super) fn balancing(
         None => by_field(cx, value, shared)?,
     };
     let original_dst = matches!(discovery, Discovery::OriginalDst { .. });
+    if original_dst && balancing.subsets.is_some() {
+        return cx.refuse("lb_subset_config", "excludes ORIGINAL_DST: its endpoints have no metadata");
+    }
     match (original_dst, balancing.policy == LbPolicy::ClusterProvided) {
         (false, true) => cx.refuse("lb_policy", "CLUSTER_PROVIDED belongs to ORIGINAL_DST clusters"),
         (true, false) => cx.refuse("lb_policy", "ORIGINAL_DST clusters need CLUSTER_PROVIDED"),
@@ -65,6 +69,7 @@ fn common_config(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<LoadBalanc
         panic_percent,
         fail_on_panic,
         slow_start: None,
+        subsets: cx.at("lb_subset_config", |cx| subsets(cx, value.lb_subset_config.as_ref()))?,
         hash_by_hostname: hashing.use_hostname_for_hashing,
         hash_balance_percent: balance_percent(
             cx,
@@ -148,6 +153,7 @@ fn extension(
         fail_on_panic: false,
         hash_by_hostname: false,
         hash_balance_percent: None,
+        subsets: None,
         ..shared
     };
     for (index, policy) in list.policies.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! What routes do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringsail_xds::envoy::config::core::v3 as core;
@@ -12,11 +13,13 @@ use super::matcher::regex_rewrite;
 use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
 use super::rate_limit;
+use super::subset::criteria;
 use super::value::{duration, port, timeout};
 use crate::route::{
     Action, ClusterChoice, DirectResponse, Forward, HostRewrite, MaxStreamDuration, PathRewrite, Redirect,
-    Upgrade, WeightedCluster, WeightedClusters,
+    Upgrade, ValueFrom, WeightedCluster, WeightedClusters,
 };
+use crate::subset::Criteria;
 
 /// Source: `RouteAction.timeout`.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
@@ -55,8 +58,10 @@ fn forward(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<Forward> {
         .max_stream_duration
         .as_ref()
         .map(|value| cx.at("max_stream_duration", |cx| max_stream_duration(cx, value)));
+    let subset = cx.at("metadata_match", |cx| criteria(cx, value.metadata_match.as_ref(), None));
     Some(Forward {
-        cluster: cluster_choice(cx, value)?,
+        cluster: cluster_choice(cx, value, subset.as_ref())?,
+        subset,
         cluster_not_found_status,
         timeout: timeout(cx, "timeout", &value.timeout, Some(TIMEOUT_DEFAULT)),
         idle_timeout: duration(cx, "idle_timeout", &value.idle_timeout),
@@ -75,13 +80,18 @@ fn forward(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<Forward> {
     })
 }
 
-fn cluster_choice(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<ClusterChoice> {
+fn cluster_choice(
+    cx: &mut Context<'_>,
+    value: &pb::RouteAction,
+    subset: Option<&Arc<Criteria>>,
+) -> Option<ClusterChoice> {
     use pb::route_action::ClusterSpecifier;
     match &value.cluster_specifier {
         Some(ClusterSpecifier::Cluster(name)) => named(cx, "cluster", name),
         Some(ClusterSpecifier::ClusterHeader(name)) => header_named(cx, name),
         Some(ClusterSpecifier::WeightedClusters(value)) => {
-            Some(ClusterChoice::Weighted(cx.at("weighted_clusters", |cx| weighted_clusters(cx, value))?))
+            let clusters = cx.at("weighted_clusters", |cx| weighted_clusters(cx, value, subset))?;
+            Some(ClusterChoice::Weighted(clusters))
         }
         Some(
             ClusterSpecifier::ClusterSpecifierPlugin(_) | ClusterSpecifier::InlineClusterSpecifierPlugin(_),
@@ -105,9 +115,13 @@ pub(super) fn header_named(cx: &mut Context<'_>, name: &str) -> Option<ClusterCh
     Some(ClusterChoice::Header(cx.intern_lower(name)))
 }
 
-fn weighted_clusters(cx: &mut Context<'_>, value: &pb::WeightedCluster) -> Option<WeightedClusters> {
+fn weighted_clusters(
+    cx: &mut Context<'_>,
+    value: &pb::WeightedCluster,
+    subset: Option<&Arc<Criteria>>,
+) -> Option<WeightedClusters> {
     use pb::weighted_cluster::RandomValueSpecifier;
-    let clusters = cx.each("clusters", &value.clusters, weighted_cluster);
+    let clusters = cx.each("clusters", &value.clusters, |cx, value| weighted_cluster(cx, value, subset));
     if clusters.is_empty() {
         return cx.refuse("clusters", "is empty");
     }
@@ -119,16 +133,18 @@ fn weighted_clusters(cx: &mut Context<'_>, value: &pb::WeightedCluster) -> Optio
     if value.total_weight.is_some_and(|wanted| wanted > 0 && wanted != total_weight) {
         return cx.refuse("total_weight", format_args!("weights add up to {total_weight}"));
     }
-    let random_value_header = match &value.random_value_specifier {
-        Some(RandomValueSpecifier::HeaderName(name)) => Some(cx.intern_lower(name)),
-        Some(RandomValueSpecifier::UseHashPolicy(_)) | None => None,
+    let value_from = match &value.random_value_specifier {
+        Some(RandomValueSpecifier::HeaderName(name)) => ValueFrom::Header(cx.intern_lower(name)),
+        Some(RandomValueSpecifier::UseHashPolicy(true)) => ValueFrom::HashPolicy,
+        Some(RandomValueSpecifier::UseHashPolicy(false)) | None => ValueFrom::Chance,
     };
-    Some(WeightedClusters { clusters, total_weight, random_value_header })
+    Some(WeightedClusters { clusters, total_weight, value_from })
 }
 
 fn weighted_cluster(
     cx: &mut Context<'_>,
     value: &pb::weighted_cluster::ClusterWeight,
+    subset: Option<&Arc<Criteria>>,
 ) -> Option<WeightedCluster> {
     use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier;
     let cluster = match (value.name.as_str(), value.cluster_header.as_str()) {
@@ -152,7 +168,8 @@ fn weighted_cluster(
         .as_ref()
         .and_then(|HostRewriteSpecifier::HostRewriteLiteral(host)| cx.intern_set(host));
     let filters = filter_overrides(cx, &value.typed_per_filter_config);
-    Some(WeightedCluster { cluster, weight, headers, host_rewrite, filters })
+    let subset = cx.at("metadata_match", |cx| criteria(cx, value.metadata_match.as_ref(), subset));
+    Some(WeightedCluster { cluster, weight, headers, host_rewrite, filters, subset })
 }
 
 fn path_rewrite(

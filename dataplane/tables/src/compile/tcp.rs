@@ -1,5 +1,6 @@
 //! TCP proxies and the network filters before them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ringsail_xds::envoy::config::core::v3 as core;
@@ -11,8 +12,10 @@ use ringsail_xds::ringsail::filters::network::fault::v1 as faults;
 
 use super::access_log::access_logs;
 use super::context::Context;
+use super::subset::criteria;
 use super::value::{duration, fraction, holds, timeout, unpack};
 use crate::fraction::Fraction;
+use crate::subset::Criteria;
 use crate::tcp_fault::{ResetAt, TcpFault};
 use crate::tcp_proxy::{Backoff, LogTimes, TcpCluster, TcpProxy};
 
@@ -58,10 +61,15 @@ pub(super) fn tcp_proxy(cx: &mut Context<'_>, value: &tcp::TcpProxy, before: Bef
     if value.stat_prefix.is_empty() {
         return cx.refuse("stat_prefix", "is empty");
     }
+    let subset = cx.at("metadata_match", |cx| criteria(cx, value.metadata_match.as_ref(), None));
     let clusters: Box<[TcpCluster]> = match &value.cluster_specifier {
-        Some(ClusterSpecifier::Cluster(name)) => Box::new([cluster(cx, name, 1)?]),
+        Some(ClusterSpecifier::Cluster(name)) => Box::new([cluster(cx, name, 1, subset)?]),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => cx.at("weighted_clusters", |cx| {
-            cx.each("clusters", &weighted.clusters, |cx, one| cluster(cx, &one.name, one.weight))
+            cx.each("clusters", &weighted.clusters, |cx, one| {
+                let own =
+                    cx.at("metadata_match", |cx| criteria(cx, one.metadata_match.as_ref(), subset.as_ref()));
+                cluster(cx, &one.name, one.weight, own)
+            })
         }),
         None => return cx.refuse("cluster", "is not set"),
     };
@@ -96,12 +104,17 @@ pub(super) fn tcp_proxy(cx: &mut Context<'_>, value: &tcp::TcpProxy, before: Bef
     })
 }
 
-fn cluster(cx: &mut Context<'_>, name: &str, weight: u32) -> Option<TcpCluster> {
+fn cluster(
+    cx: &mut Context<'_>,
+    name: &str,
+    weight: u32,
+    subset: Option<Arc<Criteria>>,
+) -> Option<TcpCluster> {
     if name.is_empty() {
         return cx.refuse("cluster", "is empty");
     }
     let (name, slot) = cx.cluster(name);
-    Some(TcpCluster { name, slot, weight })
+    Some(TcpCluster { name, slot, weight, subset })
 }
 
 fn hash_by_source_ip(cx: &mut Context<'_>, value: &tcp::TcpProxy) -> Option<bool> {

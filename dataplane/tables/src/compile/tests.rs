@@ -587,6 +587,42 @@ fn balancing_of(more: Value) -> crate::balancing::LoadBalancing {
     tables.cluster_named("a").unwrap().cluster.balancing.clone()
 }
 
+#[test]
+fn subsets_are_read_and_bad_ones_are_refused_by_their_field() {
+    use crate::subset::Fallback;
+    let config = |selectors: Value| {
+        json!({"lb_subset_config": {"fallback_policy": "DEFAULT_SUBSET", "default_subset": {"version": "1"},
+            "list_as_any": true, "subset_selectors": selectors}})
+    };
+    let subsets =
+        balancing_of(config(json!([{"keys": ["version", "stage"], "fallback_policy": "KEYS_SUBSET",
+        "fallback_keys_subset": ["stage"]}])));
+    let subsets = subsets.subsets.expect("there are some");
+    let [selector] = &*subsets.selectors else { panic!("{subsets:?}") };
+    assert_eq!(selector.keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["stage", "version"]);
+    assert!(matches!(&selector.fallback, Some(Fallback::Keys(keys)) if keys[0].as_str() == "stage"));
+    assert!(
+        subsets.list_as_any && subsets.fallback == Fallback::Default && subsets.default_subset.len() == 1
+    );
+    assert_eq!(balancing_of(config(json!([]))).subsets, None, "without selectors nothing is divided");
+
+    let mut compiler = Compiler::new();
+    for (selectors, path) in [
+        (json!([{"keys": []}]), "lb_subset_config.subset_selectors[0].keys"),
+        (
+            json!([{"keys": ["a"], "fallback_policy": "KEYS_SUBSET", "fallback_keys_subset": ["a"]}]),
+            "lb_subset_config.subset_selectors[0].fallback_keys_subset",
+        ),
+        (
+            json!([{"keys": ["a"], "single_host_per_subset": true}]),
+            "lb_subset_config.subset_selectors[0].single_host_per_subset",
+        ),
+    ] {
+        let (_, found) = compiler.apply([cluster("refused", config(selectors))]);
+        assert!(found.iter().any(|one| one.severity == Severity::Refused && one.field == path), "{found:?}");
+    }
+}
+
 fn policy_extension(name: &str, mut config: Value) -> Value {
     let kind = format!("type.googleapis.com/envoy.extensions.load_balancing_policies.{name}");
     config.as_object_mut().unwrap().insert("@type".to_string(), kind.into());
@@ -807,7 +843,6 @@ fn settings_of_a_tcp_proxy_that_cannot_be_meant_are_refused_by_their_field() {
         ),
         (json!({"hash_policy": [{"filter_state": {"key": "k"}}]}), "hash_policy[0].filter_state"),
         (json!({"tunneling_config": {"hostname": "h"}}), "tunneling_config"),
-        (json!({"metadata_match": {}}), "metadata_match"),
         (json!({"access_log_options": {}, "flush_access_log_on_connected": true}), "access_log_options"),
     ] {
         let found = relaying(json!([]), settings.clone());

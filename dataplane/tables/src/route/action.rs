@@ -11,6 +11,7 @@ use crate::regex_re2::Regex;
 use crate::request::{Request, port_start, split_path, with_header};
 use crate::route::{FilterOverrides, HashPolicy, Mirror, PathMatch};
 use crate::strings::{Interner, Str};
+use crate::subset::Criteria;
 
 /// The three things a route can do.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ impl Action {
 pub struct Forward {
     /// Where to.
     pub cluster: ClusterChoice,
+    /// Which endpoints of it, where it has subsets.
+    pub subset: Option<Arc<Criteria>>,
     /// Status when the cluster does not exist: 503, 404 or 500.
     pub cluster_not_found_status: u16,
     /// Bound of the upstream's complete response, from the end of the request; `None` means none. Default 15 s.
@@ -95,8 +98,19 @@ pub struct WeightedClusters {
     pub clusters: Box<[WeightedCluster]>,
     /// Sum of the weights; at least 1 and at most `u32::MAX`.
     pub total_weight: u32,
-    /// Header whose number replaces the random one, when the request has it.
-    pub random_value_header: Option<Str>,
+    /// What chooses among them.
+    pub value_from: ValueFrom,
+}
+
+/// What chooses among weighted clusters. Source: `WeightedCluster.random_value_specifier`.
+#[derive(Debug, PartialEq)]
+pub enum ValueFrom {
+    /// Chance.
+    Chance,
+    /// The number in this request header; chance where there is none.
+    Header(Str),
+    /// The request's hash by the route's policies; chance where nothing is hashed.
+    HashPolicy,
 }
 
 /// One of several clusters.
@@ -112,15 +126,39 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<Str>,
     /// Filter settings for requests that go there.
     pub filters: Option<Box<FilterOverrides>>,
+    /// Which endpoints of it, the route's criteria included.
+    pub subset: Option<Arc<Criteria>>,
+}
+
+impl Forward {
+    /// The one of its weighted clusters that a request goes to, with its index, if it has such.
+    pub(crate) fn pick_weighted(
+        &self,
+        request: &(impl Request + ?Sized),
+        random: u64,
+    ) -> Option<(u32, &WeightedCluster)> {
+        match &self.cluster {
+            ClusterChoice::Weighted(clusters) => Some(clusters.pick(request, &self.hash, random)),
+            ClusterChoice::Named { .. } | ClusterChoice::Header(_) => None,
+        }
+    }
 }
 
 impl WeightedClusters {
-    /// The cluster `random % total_weight` falls on, with its index.
-    pub(crate) fn pick(&self, request: &(impl Request + ?Sized), random: u64) -> (u32, &WeightedCluster) {
+    /// The cluster that the value modulo `total_weight` falls on, with its index. `hash_policies` are the route's.
+    fn pick(
+        &self,
+        request: &(impl Request + ?Sized),
+        hash_policies: &[HashPolicy],
+        random: u64,
+    ) -> (u32, &WeightedCluster) {
         let number = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
-        let from_header =
-            self.random_value_header.as_ref().and_then(|name| with_header(request, name, number).flatten());
-        let mut point = from_header.unwrap_or(random) % u64::from(self.total_weight);
+        let value = match &self.value_from {
+            ValueFrom::Chance => None,
+            ValueFrom::Header(name) => with_header(request, name, number).flatten(),
+            ValueFrom::HashPolicy => request.hash(hash_policies),
+        };
+        let mut point = value.unwrap_or(random) % u64::from(self.total_weight);
         for (index, cluster) in (0..).zip(&self.clusters) {
             let weight = u64::from(cluster.weight);
             if point < weight {

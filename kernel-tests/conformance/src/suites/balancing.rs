@@ -42,6 +42,24 @@ fn counted(scenario: Scenario, requests: usize) -> Scenario {
     })
 }
 
+/// As [`counted`], and what the statistics say about subsets.
+fn picked(scenario: Scenario, requests: usize) -> Scenario {
+    scenario.does(move |run| {
+        let mut counts = std::collections::BTreeMap::new();
+        for backend in backends(run, requests, |_| String::new())? {
+            *counts.entry(backend).or_insert(0) += 1;
+        }
+        let filter =
+            format!("/stats?filter=cluster.{}.lb_subsets_(selected|fallback|fallback_panic)$", run.id);
+        let stats = run.peer.admin(&filter)?;
+        let mut stats: Vec<&str> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
+        stats.sort_unstable();
+        let mut observed = Observed::new();
+        observed.exact("counts", format!("{counts:?}")).exact("statistics", stats.join(", "));
+        Ok(observed)
+    })
+}
+
 /// Compares the backend of each of 60 different requests.
 fn mapped(scenario: Scenario, fields: fn(usize) -> String) -> Scenario {
     scenario.does(move |run| {
@@ -158,6 +176,11 @@ pub fn suite() -> Suite {
         drawn(split("split-half", [1, 1])),
         drawn(split("split-one-thousandth", [999, 1])),
         drawn(split("split-zero", [0, 5])),
+        split("split-by-number", [30, 70]).route(json!({"weighted_clusters": {"header_name": "x-number"}})).does(|run| {
+            let mut observed = Observed::new();
+            observed.exact("backends", backends(run, 120, |index| format!("x-number: {index}\r\n"))?.join(" "));
+            Ok(observed)
+        }),
         mapped(split("split-by-hash", [50, 50]).route(json!({"hash_policy": header.clone(), "weighted_clusters": {"use_hash_policy": true}})), by_user),
         // Health, priorities, localities.
         counted(localities(Scenario::new("unhealthy-left-out"), json!([{"lb_endpoints": [healthy("a"), healthy("b"), unhealthy("c")]}])), 20),
@@ -181,11 +204,37 @@ pub fn suite() -> Suite {
             {"locality": {"region": "one"}, "load_balancing_weight": 1, "lb_endpoints": [healthy("a"), healthy("b")]},
             {"locality": {"region": "two"}, "load_balancing_weight": 3, "lb_endpoints": [healthy("c")]}])), 30),
         // Subsets.
-        counted(subset("subset-of-one", json!({"version": "1"}), json!({})), 10),
-        counted(subset("subset-of-two", json!({"version": "2"}), json!({})), 10),
-        counted(subset("subset-missing", json!({"version": "3"}), json!({})), 2),
-        counted(subset("subset-missing-any", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "ANY_ENDPOINT"}})), 9),
-        counted(subset("subset-missing-default", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "DEFAULT_SUBSET", "default_subset": {"version": "1"}}})), 3),
+        picked(subset("subset-of-one", json!({"version": "1"}), json!({})), 10),
+        picked(subset("subset-of-two", json!({"version": "2"}), json!({})), 10),
+        picked(subset("subset-missing", json!({"version": "3"}), json!({})), 2),
+        picked(subset("subset-missing-any", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "ANY_ENDPOINT"}})), 9),
+        picked(subset("subset-missing-default", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "DEFAULT_SUBSET", "default_subset": {"version": "1"}}})), 3),
+        picked(subset("subset-missing-default-missing", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "DEFAULT_SUBSET", "default_subset": {"version": "7"}}})), 2),
+        picked(subset("subset-panic-mode-any", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "DEFAULT_SUBSET", "default_subset": {"version": "7"}, "panic_mode_any": true}})), 9),
+        picked(subset("subset-with-more-keys", json!({"version": "1", "stage": "prod"}), json!({})), 2),
+        picked(subset("subset-of-another-kind", json!({"version": 1}), json!({})), 2),
+        picked(subset("subset-keys-fallback", json!({"version": "2", "stage": "prod"}), json!({"lb_subset_config": {"subset_selectors": [
+            {"keys": ["version"]}, {"keys": ["stage", "version"], "fallback_policy": "KEYS_SUBSET", "fallback_keys_subset": ["version"]}]}})), 4),
+        picked(subset("subset-selector-refuses", json!({"version": "3"}), json!({"lb_subset_config": {"fallback_policy": "ANY_ENDPOINT", "subset_selectors": [
+            {"keys": ["version"], "fallback_policy": "NO_FALLBACK"}]}})), 2),
+        picked(subset("subset-selector-any", json!({"version": "3"}), json!({"lb_subset_config": {"subset_selectors": [
+            {"keys": ["version"], "fallback_policy": "ANY_ENDPOINT"}]}})), 9),
+        picked(subset("subset-fallback-list", json!({"fallback_list": [{"version": "3"}, {"version": "2"}, {"version": "1"}]}), json!({"lb_subset_config": {"metadata_fallback_policy": "FALLBACK_LIST"}})), 4),
+        picked(subset("subset-fallback-list-off", json!({"fallback_list": [{"version": "2"}]}), json!({})), 2),
+        picked(localities(subset("subset-list-as-any", json!({"version": "2"}), json!({"lb_subset_config": {"list_as_any": true}})), json!([{"lb_endpoints": [
+            endpoint("a", json!({"metadata": {"filter_metadata": {"envoy.lb": {"version": ["1", "2"]}}}})), labelled("b", "2"), labelled("c", "3")]}])), 4),
+        picked(localities(subset("subset-unhealthy", json!({"version": "1"}), json!({"lb_subset_config": {"fallback_policy": "ANY_ENDPOINT"}, "common_lb_config": {"healthy_panic_threshold": {"value": 0}}})),
+            json!([{"lb_endpoints": [
+            endpoint("a", json!({"health_status": "UNHEALTHY", "metadata": {"filter_metadata": {"envoy.lb": {"version": "1"}}}})), labelled("b", "2")]}])), 2),
+        picked(subset("subset-of-weighted-cluster", json!({"version": "1"}), json!({"lb_subset_config": {"subset_selectors": [{"keys": ["version"]}]}})).route(json!({"cluster": null,
+            "weighted_clusters": {"clusters": [{"name": "subset-of-weighted-cluster", "weight": 1, "metadata_match": {"filter_metadata": {"envoy.lb": {"version": "2"}}}}]}})), 4),
+        mapped(subset("subset-by-hash", json!({"version": "2"}), json!({"lb_policy": "RING_HASH"})).route(json!({"hash_policy": header.clone()})), by_user),
+        drawn(localities(subset("subset-locality-weights", json!({"version": "1"}), json!({"lb_policy": "RANDOM", "lb_subset_config": {"locality_weight_aware": true}, "common_lb_config": {"locality_weighted_lb_config": {}}})), json!([
+            {"locality": {"region": "one"}, "load_balancing_weight": 1, "lb_endpoints": [labelled("a", "1"), labelled("b", "2")]},
+            {"locality": {"region": "two"}, "load_balancing_weight": 3, "lb_endpoints": [labelled("c", "1")]}]))),
+        drawn(localities(subset("subset-locality-weights-scaled", json!({"version": "1"}), json!({"lb_policy": "RANDOM", "lb_subset_config": {"locality_weight_aware": true, "scale_locality_weight": true}, "common_lb_config": {"locality_weighted_lb_config": {}}})), json!([
+            {"locality": {"region": "one"}, "load_balancing_weight": 4, "lb_endpoints": [labelled("a", "1"), labelled("b", "2")]},
+            {"locality": {"region": "two"}, "load_balancing_weight": 2, "lb_endpoints": [labelled("c", "1")]}]))),
         // Circuit breakers that are closed from the start.
         Scenario::new("no-requests-allowed").cluster(json!({"circuit_breakers": {"thresholds": [{"max_pending_requests": 0}]}})),
         Scenario::new("high-priority-has-its-own").cluster(json!({"circuit_breakers": {"thresholds": [{"priority": "DEFAULT", "max_pending_requests": 0}, {"priority": "HIGH"}]}}))

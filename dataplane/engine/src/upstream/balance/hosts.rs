@@ -37,13 +37,19 @@ impl Localities {
         let mut localities = Localities::default();
         let mut seen: Vec<u32> = Vec::new();
         for member in usable.iter().map(|i| members[*i as usize]) {
-            let weight = f64::from(member.locality_weight.unwrap_or(0));
+            let mut weight = f64::from(member.locality_weight.unwrap_or(0));
             if weight == 0.0 || seen.contains(&member.locality) {
                 continue;
             }
             seen.push(member.locality);
             let inside = |i: &&u32| members[**i as usize].locality == member.locality;
             let hosts: Vec<u32> = usable.iter().filter(inside).copied().collect();
+            if settings.locality_scaled {
+                let here = all.iter().filter(inside).count() as f64;
+                let in_cluster = members.iter().filter(|other| other.locality == member.locality).count();
+                // Compat: a locality with any host in the subset keeps a weight of 1.
+                weight = (weight * here / in_cluster as f64).round().max(1.0);
+            }
             let eligible = |i: &&u32| inside(i) && !members[**i as usize].excluded;
             let total = all.iter().filter(eligible).count().max(1);
             let overprovisioning = f64::from(settings.spread.overprovisioning_percent) / 100.0;

@@ -11,6 +11,7 @@ fn settings(policy: LbPolicy) -> Settings {
         policy,
         spread: Spread::default(),
         locality_weighted: false,
+        locality_scaled: false,
         fail_on_panic: false,
         slow_start: None,
         hash_balance_percent: None,

@@ -37,7 +37,7 @@ pub(super) static CLUSTER: Message = Message {
         row(19, "outlier_detection", Message(&OUTLIER_DETECTION)),
         row(20, "cleanup_interval", Ignored("hosts of ORIGINAL_DST clusters are not kept")),
         row(21, "upstream_bind_config", Message(&BIND_CONFIG)),
-        row(22, "lb_subset_config", Refused("subset load balancing is not supported")),
+        row(22, "lb_subset_config", Message(&LB_SUBSET)),
         row(23, "ring_hash_lb_config", Message(&RING_HASH)),
         row(24, "transport_socket", Message(&TRANSPORT_SOCKET)),
         row(25, "metadata", Message(&METADATA)),
@@ -117,6 +117,30 @@ pub(super) static TRANSPORT_SOCKET_MATCH: Message = Message {
         row(1, "name", Ignored("all accepted transport sockets are the same")),
         row(2, "match", Ignored("all accepted transport sockets are the same")),
         row(3, "transport_socket", Message(&TRANSPORT_SOCKET)),
+    ],
+};
+
+pub(super) static LB_SUBSET: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.LbSubsetConfig",
+    fields: &[
+        row(1, "fallback_policy", Supported),
+        row(2, "default_subset", Supported),
+        row(3, "subset_selectors", Repeated(&LB_SUBSET_SELECTOR)),
+        row(4, "locality_weight_aware", Supported),
+        row(5, "scale_locality_weight", Supported),
+        row(6, "panic_mode_any", Supported),
+        row(7, "list_as_any", Supported),
+        row(8, "metadata_fallback_policy", Supported),
+    ],
+};
+
+pub(super) static LB_SUBSET_SELECTOR: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector",
+    fields: &[
+        row(1, "keys", Supported),
+        row(2, "fallback_policy", Supported),
+        row(3, "fallback_keys_subset", Supported),
+        row(4, "single_host_per_subset", RefusedUnlessZero("subsets have as many hosts as match")),
     ],
 };
 

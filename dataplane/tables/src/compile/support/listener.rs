@@ -207,7 +207,7 @@ pub(super) static TCP_PROXY: Message = Message {
         row(5, "access_log", Repeated(&ACCESS_LOG)),
         row(7, "max_connect_attempts", Supported),
         row(8, "idle_timeout", Supported),
-        row(9, "metadata_match", Refused("subset load balancing is not supported")),
+        row(9, "metadata_match", Message(&METADATA)),
         row(10, "weighted_clusters", Message(&TCP_WEIGHTED)),
         row(11, "hash_policy", Repeated(&TCP_HASH_POLICY)),
         row(12, "tunneling_config", Refused("tunnelling is not supported")),
@@ -319,6 +319,6 @@ pub(super) static TCP_CLUSTER_WEIGHT: Message = Message {
     fields: &[
         row(1, "name", Supported),
         row(2, "weight", Supported),
-        row(3, "metadata_match", Refused("subset load balancing is not supported")),
+        row(3, "metadata_match", Message(&METADATA)),
     ],
 };

@@ -236,7 +236,7 @@ pub(super) static ROUTE_ACTION: Message = Message {
         row(1, "cluster", Supported),
         row(2, "cluster_header", Supported),
         row(3, "weighted_clusters", Message(&WEIGHTED_CLUSTER)),
-        row(4, "metadata_match", Refused("subset load balancing is not supported")),
+        row(4, "metadata_match", Message(&METADATA)),
         row(5, "prefix_rewrite", Supported),
         row(6, "host_rewrite_literal", Supported),
         row(7, "auto_host_rewrite", Supported),
@@ -335,7 +335,7 @@ pub(super) static WEIGHTED_CLUSTER: Message = Message {
         row(2, "runtime_key_prefix", Ignored("there is no runtime layer that could override weights")),
         row(3, "total_weight", Supported),
         row(4, "header_name", Supported),
-        row(5, "use_hash_policy", RefusedUnlessZero("weights are drawn at random")),
+        row(5, "use_hash_policy", Supported),
     ],
 };
 
@@ -344,7 +344,7 @@ pub(super) static CLUSTER_WEIGHT: Message = Message {
     fields: &[
         row(1, "name", Supported),
         row(2, "weight", Supported),
-        row(3, "metadata_match", Refused("subset load balancing is not supported")),
+        row(3, "metadata_match", Message(&METADATA)),
         row(4, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
         row(5, "response_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
         row(6, "response_headers_to_remove", Supported),
