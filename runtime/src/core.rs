@@ -58,6 +58,16 @@ pub(crate) fn current() -> Rc<Core> {
     try_current().expect("this function runs on a shard only (Shards::start or run_local)")
 }
 
+/// [`current`] for a look that keeps nothing: without counting a reference up and down.
+///
+/// # Panics
+/// As [`current`].
+pub(crate) fn with_current<T>(look: impl FnOnce(&Core) -> T) -> T {
+    CORE.with(|core| {
+        look(core.borrow().as_ref().expect("this function runs on a shard only (Shards::start or run_local)"))
+    })
+}
+
 /// The shard of this thread, if it is one.
 pub(crate) fn try_current() -> Option<Rc<Core>> {
     CORE.try_with(|core| core.borrow().clone()).ok().flatten()

@@ -8,7 +8,7 @@ use crate::core;
 /// # Panics
 /// Outside a shard.
 pub fn draining() -> bool {
-    core::current().draining.get()
+    core::with_current(|core| core.draining.get())
 }
 
 /// Waits until this shard drains; ready at once when it does. For idle connections: race it against the next

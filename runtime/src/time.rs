@@ -18,7 +18,7 @@ use crate::{core, wheel::TimerKey};
 /// # Panics
 /// Outside a shard.
 pub fn now() -> Instant {
-    core::current().now()
+    core::with_current(|core| core.now())
 }
 
 /// The true time, about 25 ns. For latencies that are reported.
@@ -85,15 +85,16 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let core = core::current();
-        if core.now() >= self.deadline {
+        if now() >= self.deadline {
             self.leave_wheel();
             return Poll::Ready(());
         }
-        let mut wheel = core.wheel().borrow_mut();
-        if !self.timer.is_some_and(|timer| wheel.replace_waker(timer, cx.waker())) {
-            self.timer = Some(wheel.insert(core.tick_of(self.deadline), cx.waker().clone()));
-        }
+        core::with_current(|core| {
+            let mut wheel = core.wheel().borrow_mut();
+            if !self.timer.is_some_and(|timer| wheel.replace_waker(timer, cx.waker())) {
+                self.timer = Some(wheel.insert(core.tick_of(self.deadline), cx.waker().clone()));
+            }
+        });
         Poll::Pending
     }
 }
