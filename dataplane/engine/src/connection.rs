@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
@@ -139,8 +139,9 @@ impl Connection {
 
     /// Runs `serving`. When the connection is drained, its socket is shut under it, so that `serving` ends as it does
     /// when a client leaves.
-    pub async fn until_drained<T>(&self, shard: &Shard, serving: impl Future<Output = T>) -> T {
-        let mut serving = pin!(serving);
+    ///
+    /// Takes it pinned: by value it would be in memory twice, as the argument and as what is polled.
+    pub async fn until_drained<T>(&self, shard: &Shard, mut serving: Pin<&mut impl Future<Output = T>>) -> T {
         let mut drained = pin!(self.drained(shard));
         let mut shut = false;
         poll_fn(|cx| {

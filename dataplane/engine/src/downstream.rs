@@ -2,6 +2,7 @@
 
 pub mod h1;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use ringsail_runtime::time::timeout;
@@ -37,6 +38,6 @@ async fn speaks_http2(shard: &Shard, connection: &Connection, inflow: &mut Inflo
         }
     };
     // What is no preface in time is for HTTP/1 to refuse.
-    let looking = timeout(limit.unwrap_or(Duration::MAX), looking);
+    let looking = pin!(timeout(limit.unwrap_or(Duration::MAX), looking));
     connection.until_drained(shard, looking).await.unwrap_or(false)
 }

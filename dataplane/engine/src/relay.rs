@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -65,8 +66,10 @@ pub async fn relay(shard: Rc<Shard>, established: Established) {
     trail.restart(shard.wall_clock());
     let counts = Rc::new(Counts::default());
     let live = LiveCell::default();
-    let serving = serve(&shard, &connection, inflow, early, &mut trail, (&counts, &live));
-    let fate = connection.until_drained(&shard, serving).await;
+    let fate = {
+        let serving = pin!(serve(&shard, &connection, inflow, early, &mut trail, (&counts, &live)));
+        connection.until_drained(&shard, serving).await
+    };
     if let ChainStats::Tcp(stats) = &connection.enter(&shard).chain.stats {
         stats.add(TcpCounter::DownstreamCxRxBytesTotal, counts.up.get());
         stats.add(TcpCounter::DownstreamCxTxBytesTotal, counts.down.get());

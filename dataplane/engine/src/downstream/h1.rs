@@ -43,8 +43,8 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: In
             return Box::pin(http2::downstream::serve(shard, connection, waiting)).await;
         }
         decided = true;
-        let burst = serve_burst(&shard, &connection, waiting);
-        match Box::pin(connection.until_drained(&shard, burst)).await {
+        let mut burst = Box::pin(serve_burst(&shard, &connection, waiting));
+        match connection.until_drained(&shard, burst.as_mut()).await {
             Ending::KeepAlive => waiting = Inflow::default(),
             Ending::Close => return,
             Ending::DelayedClose => {

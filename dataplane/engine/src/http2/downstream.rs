@@ -115,7 +115,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: In
     let Ok(io) = Io::new(Socket::Downstream(connection.clone()), first_bytes, guard.clone()) else { return };
     let handshake = settings.handshake::<_, Bytes>(io);
     let limit = limits.head.or(limits.idle).unwrap_or(Duration::MAX);
-    let handshake = ringsail_runtime::time::timeout(limit, handshake);
+    let handshake = pin!(ringsail_runtime::time::timeout(limit, handshake));
     let served = connection.until_drained(&shard, handshake).await.ok();
     let Some(Ok(served)) = served else {
         connection.count(HttpCounter::DownstreamCxProtocolError);
@@ -137,7 +137,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: In
         idle_since: now(),
         head_since: None,
     };
-    connection.until_drained(&shard, session.run()).await;
+    connection.until_drained(&shard, pin!(session.run())).await;
 }
 
 /// The settings that matter to a connection as a whole, as its latest stream found them.
