@@ -13,15 +13,28 @@ use crate::http2::downstream::PREFACE;
 use crate::inflow::Inflow;
 use crate::shard::Shard;
 
-/// Whether the connection begins with HTTP/2's preface. What was received stays in `inflow`.
-async fn speaks_http2(shard: &Shard, connection: &Connection, inflow: &mut Inflow) -> bool {
-    let limit = match connection.enter(shard).manager() {
-        None => return false,
-        Some(manager) => match manager.codec {
-            Codec::Http1 => return false,
-            Codec::Http2 => return true,
-            Codec::Auto => manager.request_headers_timeout.or(manager.idle_timeout),
-        },
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+    /// Something else than it has to.
+    Neither,
+}
+
+/// What the connection begins with. What was received stays in `inflow`.
+async fn spoken(shard: &Shard, connection: &Connection, inflow: &mut Inflow) -> Spoken {
+    let (limit, otherwise) = match connection.enter(shard).manager() {
+        None => return Spoken::Neither,
+        Some(manager) => {
+            let limit = manager.request_headers_timeout.or(manager.idle_timeout);
+            match manager.codec {
+                Codec::Http1 => return Spoken::Http1,
+                // Compat: nothing is said to a client that begins otherwise.
+                Codec::Http2 => (limit, Spoken::Neither),
+                Codec::Auto => (limit, Spoken::Http1),
+            }
+        }
     };
     let looking = async {
         loop {
@@ -39,5 +52,6 @@ async fn speaks_http2(shard: &Shard, connection: &Connection, inflow: &mut Inflo
     };
     // What is no preface in time is for HTTP/1 to refuse.
     let looking = pin!(timeout(limit.unwrap_or(Duration::MAX), looking));
-    connection.until_drained(shard, looking).await.unwrap_or(false)
+    let found = connection.until_drained(shard, looking).await.unwrap_or(false);
+    if found { Spoken::Http2 } else { otherwise }
 }

@@ -361,8 +361,11 @@ fn a_body_where_none_may_be_never_reaches_the_client() {
         assert!(client.read_head().starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(client.is_quiet());
         let mut client = Client::connect(proxy.address());
-        let answer = client.get("/no-content").unwrap();
-        assert_eq!((answer.status(), answer.body.len()), (204, 0));
+        let (answer, _) = client.begin(Request::get("http://a/no-content").body(()).unwrap(), true);
+        let mut answered = client.run(answer).unwrap();
+        assert_eq!(answered.status().as_u16(), 204);
+        let reset = client.run(body(answered.body_mut())).unwrap_err();
+        assert_eq!(reset.reason(), Some(h2::Reason::INTERNAL_ERROR));
         drop(client);
         let log = proxy.log();
         assert!(log.contains("204 UPE upstream_reset_after_response_started{protocol_error}\n"), "{log}");

@@ -22,7 +22,7 @@ use ringsail_runtime::{Either, drain, race};
 use ringsail_tables::hcm::{HttpConnectionManager, UnderscoreHeaders};
 use ringsail_telemetry::HttpCounter;
 
-use super::speaks_http2;
+use super::{Spoken, spoken};
 use crate::connection::Connection;
 use crate::exchange::{Client, Ending, exchange, refuse};
 use crate::failure::Failure;
@@ -39,8 +39,12 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: In
             return;
         }
         // Boxed, here and below, so that an idle connection does not carry the room these need.
-        if !decided && Box::pin(speaks_http2(&shard, &connection, &mut waiting)).await {
-            return Box::pin(http2::downstream::serve(shard, connection, waiting)).await;
+        if !decided {
+            match Box::pin(spoken(&shard, &connection, &mut waiting)).await {
+                Spoken::Http1 => {}
+                Spoken::Http2 => return Box::pin(http2::downstream::serve(shard, connection, waiting)).await,
+                Spoken::Neither => return connection.count(HttpCounter::DownstreamCxProtocolError),
+            }
         }
         decided = true;
         let mut burst = Box::pin(serve_burst(&shard, &connection, waiting));

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use ringsail_http::{BodyLength, EditError, Framing, hop};
+use ringsail_http::{BodyLength, EditError, Framing, Method, Version, hop};
 use ringsail_runtime::time::now;
 
 use super::admit::Switch;
@@ -27,8 +27,14 @@ pub(super) struct Prepared {
     pub(super) refused: bool,
 }
 
-/// Settles the head in `x.response` and puts it in front of what goes to the client.
-pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Result<Prepared, Failure> {
+/// Settles the head in `x.response` and puts it in front of what goes to the client. `is_whole` says that the upstream's
+/// message is over with it.
+pub(super) fn prepare(
+    x: &mut Exchange<'_>,
+    plan: &Plan,
+    choice: &Choice,
+    is_whole: bool,
+) -> Result<Prepared, Failure> {
     let facts = x.facts;
     let status = x.response.status();
     let switched = match facts.switch {
@@ -41,6 +47,10 @@ pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Res
     let outward = match (switched, refused) {
         (true, _) => BodyLength::Tunnel,
         (false, true) => BodyLength::Length(0),
+        // What follows shows whether this is an answer without body: if there is data after all, the stream is reset.
+        (false, false) if !is_whole && inward == BodyLength::None && facts.version == Version::Http2 => {
+            BodyLength::Chunked
+        }
         (false, false) => facts.outward_length(inward, x.request.version()),
     };
     let persistent = facts.may_persist() && !refused && outward != BodyLength::UntilClose;
@@ -50,6 +60,11 @@ pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Res
     x.trail.details = if refused { "websocket_handshake_unsuccessful" } else { "via_upstream" }.into();
     // The upstream's own fields fit; what configuration adds may not.
     settle(x, plan, choice).map_err(|_| Failure::UpstreamProtocol)?;
+    if x.trail.upstream_version == Some(Version::Http2) && lacks_length(x) {
+        // Compat: how an answer to GET would be framed.
+        let fields = x.response.fields_mut();
+        fields.append("transfer-encoding", b"chunked").map_err(|_| Failure::UpstreamProtocol)?;
+    }
     x.response.set_framing(Framing { body: outward, persistent });
     facts.progress.response_begun.set(Some(now()));
     x.outgoing.head(x.response, facts.answer_version(x.request.version()));
@@ -59,6 +74,14 @@ pub(super) fn prepare(x: &mut Exchange<'_>, plan: &Plan, choice: &Choice) -> Res
         crate::record::tunnel_established(x);
     }
     Ok(Prepared { inward, persistent, refused })
+}
+
+/// An answer to HEAD, on its way to HTTP/1, that does not tell how long the body would be.
+fn lacks_length(x: &Exchange<'_>) -> bool {
+    x.facts.version == Version::Http11
+        && x.request.method() == Some(Method::Head)
+        && !matches!(x.response.status(), 204 | 304)
+        && !x.response.fields().contains("content-length")
 }
 
 /// Adds the router's, the route's, the filters' and the connection manager's fields, in this order.

@@ -296,7 +296,7 @@ async fn converse(
 
     // Answer the client. Without another attempt the tables are not needed beyond the head.
     let keep_upstream = x.response.framing().persistent;
-    let prepared = answer::prepare(x, plan, way.choice)?;
+    let prepared = answer::prepare(x, plan, way.choice, answer.ends_with_head())?;
     x.tables = None;
     if prepared.refused {
         x.outgoing.finish(None).await.map_err(|_| Failure::ClientGone)?;

@@ -62,7 +62,7 @@ impl Exchange<'_> {
         let failure = if reset { Failure::ClientReset } else { failure };
         let row = failure.row();
         if self.facts.progress.response_started.get() || row.status == 0 {
-            return self.break_off(failure);
+            return self.break_off(failure).await;
         }
         self.count_failure(failure);
         self.response.reset(row.status);
@@ -107,7 +107,7 @@ impl Exchange<'_> {
     }
 
     /// The client has a part of an answer, or is gone: nothing can be said any more.
-    fn break_off(&mut self, failure: Failure) -> Ending {
+    async fn break_off(&mut self, failure: Failure) -> Ending {
         let row = failure.row();
         row.flag.into_iter().for_each(|flag| self.trail.flag(flag));
         self.trail.details = match failure {
@@ -118,7 +118,7 @@ impl Exchange<'_> {
             _ => failure.details(),
         };
         self.count_failure(failure);
-        self.outgoing.abort();
+        self.outgoing.abort().await;
         if failure == Failure::ClientGone { Ending::Close } else { Ending::DelayedClose }
     }
 

@@ -261,7 +261,7 @@ async fn send_body(send: &mut crate::http2::Send<'_>, body: &Taken) -> bool {
             }
             Next::Broken => {
                 // The server must not take a part for the whole.
-                send.abort(CANCEL);
+                send.reset(CANCEL);
                 return false;
             }
         }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use ::h2::{Reason, RecvStream, SendStream, server};
 use bytes::{Buf, Bytes};
 use ringsail_http::{BodyLength, Fields, ResponseHead};
+use ringsail_runtime::task;
 
 use super::heads;
 use crate::limits::COPIED_BODY_BYTES_MAX;
@@ -267,8 +268,17 @@ impl<'a> Send<'a> {
         self.half.was_reset()
     }
 
-    /// Ends the stream before its message is complete.
-    pub fn abort(&mut self, code: u32) {
+    /// Ends the stream before its message is complete. What was sent before leaves first, as far as the peer lets it.
+    pub async fn abort(&mut self, code: u32) {
+        if !self.ended && self.written.get() {
+            // A reset drops what the connection's task has not taken up yet, such as the answer's head.
+            task::yield_now().await;
+        }
+        self.reset(code);
+    }
+
+    /// The same at once, whatever is still waiting.
+    pub fn reset(&mut self, code: u32) {
         if !self.ended {
             self.half.reset(code.into());
             self.ended = true;

@@ -45,6 +45,14 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Whether the message is over with its head. On HTTP/1 the head's framing says that.
+    pub fn ends_with_head(&self) -> bool {
+        match self {
+            Answer::H1 { .. } | Answer::H2(_, None) => true,
+            Answer::H2(_, Some(body)) => body.is_end(),
+        }
+    }
+
     /// The body after the head.
     pub fn body(self, length: ringsail_http::BodyLength) -> Option<Incoming<'a>> {
         match self {

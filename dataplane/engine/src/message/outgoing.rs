@@ -153,10 +153,10 @@ impl Outgoing<'_> {
     }
 
     /// The message cannot be completed. On HTTP/1 the connection will say so by its end.
-    pub fn abort(&mut self) {
+    pub async fn abort(&mut self) {
         match self {
             Outgoing::H1 { .. } => {}
-            Outgoing::H2(send) => send.abort(http2::INTERNAL_ERROR),
+            Outgoing::H2(send) => send.abort(http2::INTERNAL_ERROR).await,
         }
     }
 }
