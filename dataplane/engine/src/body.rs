@@ -1,10 +1,17 @@
 //! The request's body on its way upstream: what comes is passed on, and kept where another attempt may need it.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use ringsail_http::BodyLength;
 
 use crate::failure::Failure;
+use crate::filters::grpc_web;
 use crate::filters::mirror::Tap;
+use crate::limits::UNREAD_BODY_BYTES_MAX;
 use crate::message::{Incoming, Lost, Piece};
+use crate::progress::Progress;
 
 /// The body of one request.
 #[derive(Debug)]
@@ -15,12 +22,14 @@ pub struct RequestBody<'a> {
     kept: Kept,
     /// Copies of it.
     taps: Vec<Tap>,
+    /// What comes is base64 of what goes on.
+    base64: Option<Box<grpc_web::Decoder>>,
 }
 
 impl<'a> RequestBody<'a> {
     /// A body that begins after the head.
     pub fn new(incoming: Incoming<'a>, length: BodyLength) -> RequestBody<'a> {
-        RequestBody { incoming, length, kept: Kept::default(), taps: Vec::new() }
+        RequestBody { incoming, length, kept: Kept::default(), taps: Vec::new(), base64: None }
     }
 
     /// How the body is framed, also upstream.
@@ -32,6 +41,14 @@ impl<'a> RequestBody<'a> {
     pub fn become_tunnel(&mut self) {
         self.length = BodyLength::Tunnel;
         self.incoming.become_tunnel();
+    }
+
+    /// It goes on with another length than it came with, decoded if it is base64.
+    pub fn become_grpc(&mut self, base64: bool) {
+        if let BodyLength::Length(1..) = self.length {
+            self.length = BodyLength::Chunked;
+        }
+        self.base64 = base64.then(Box::default);
     }
 
     /// Whether all of it was received.
@@ -67,7 +84,10 @@ impl<'a> RequestBody<'a> {
     /// Finds the next piece in the bytes at hand.
     pub fn piece(&mut self) -> Result<Piece, Failure> {
         let piece = self.incoming.piece().map_err(Failure::Codec)?;
-        let data = self.incoming.bytes().get(piece.data.clone()).unwrap_or_default();
+        let mut data = self.incoming.bytes().get(piece.data.clone()).unwrap_or_default();
+        if let Some(decoder) = &mut self.base64 {
+            data = decoder.decode(data, piece.end).map_err(Failure::Base64)?;
+        }
         self.kept.note(data);
         for tap in &self.taps {
             tap.push(data);
@@ -76,6 +96,36 @@ impl<'a> RequestBody<'a> {
             }
         }
         Ok(piece)
+    }
+
+    /// What goes on of the piece that was found last.
+    pub fn data(&self, piece: &Piece) -> &[u8] {
+        match &self.base64 {
+            Some(decoder) => decoder.decoded(),
+            None => self.incoming.bytes().get(piece.data.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Takes what came already and nobody has read, because nobody will any more: a request that is complete with it
+    /// leaves its connection usable.
+    pub async fn take_what_came(&mut self, progress: &Progress) {
+        let mut taken = 0;
+        while !self.incoming.is_end() && self.length != BodyLength::Tunnel && taken < UNREAD_BODY_BYTES_MAX {
+            let came = {
+                let mut filling = pin!(self.incoming.fill());
+                poll_fn(|cx| Poll::Ready(matches!(filling.as_mut().poll(cx), Poll::Ready(Ok(()))))).await
+            };
+            let Ok(piece) = self.incoming.piece() else { return };
+            if !came || piece.consumed == 0 && !piece.end {
+                return;
+            }
+            progress.count_received(piece.data.len(), b"");
+            self.incoming.consume(piece.consumed);
+            taken += piece.consumed;
+            if piece.end {
+                progress.complete_request();
+            }
+        }
     }
 
     /// Waits for the client to leave.

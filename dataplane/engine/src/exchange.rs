@@ -85,7 +85,12 @@ pub async fn exchange(
     let Some(mut exchange) = begun else { return Ending::Close };
     let ending = match exchange.run(&mut source).await {
         Ok(ending) => ending,
-        Err(failure) => exchange.fail(failure).await,
+        Err(failure) => {
+            if failure.is_found_while_receiving() {
+                source.body.take_what_came(&progress).await;
+            }
+            exchange.fail(failure).await
+        }
     };
     record::exchange(&exchange);
     scratch.upstream_out = source.upstream_out;

@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use ringsail_http::DecodeError;
 use ringsail_telemetry::{ClusterCounter, ResponseFlag};
 
+use crate::filters::grpc_web::Base64Error;
+
 /// Why an exchange did not end with the upstream's complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -25,6 +27,8 @@ pub enum Failure {
     PathNormalization,
     /// The target is not a path: `OPTIONS *`.
     NotAPath,
+    /// The body of a gRPC-Web request in the text form is no base64.
+    Base64(Base64Error),
     /// Method QUERY without a content type.
     QueryWithoutContentType,
     /// `Upgrade` to a protocol the route does not allow.
@@ -198,6 +202,13 @@ impl Failure {
             Self::MissingHost => Row::new(400, "", None, "missing_host_header").closing(),
             Self::PathNormalization => Row::new(400, "", None, "path_normalization_failed").closing(),
             Self::NotAPath => Row::new(404, "", None, "absolute_path_rejected"),
+            Self::Base64(error) => {
+                let details = match error {
+                    Base64Error::Length => "grpc_base_64_decode_failed_bad_size",
+                    Base64Error::Byte => "grpc_base_64_decode_failed",
+                };
+                Row::new(400, "Bad gRPC-web request, invalid base64 data.", None, details).closing()
+            }
             Self::QueryWithoutContentType => Row::new(400, "", None, "query_missing_content_type").closing(),
             Self::UpgradeNotAllowed => Row::new(403, "", None, "upgrade_failed").closing(),
             Self::RouteNotFound => Row::new(404, "", Some(Flag::NoRouteFound), "route_not_found"),
@@ -328,6 +339,22 @@ impl Failure {
             )
             .closing(),
         }
+    }
+
+    /// Whether the request is received while it is waited for this: what came of it until then counts as received.
+    pub const fn is_found_while_receiving(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailure(_)
+                | Self::ConnectTimeout
+                | Self::ConnectionTermination
+                | Self::UpstreamProtocol
+                | Self::RemoteReset
+                | Self::RemoteRefused
+                | Self::RouteTimeout
+                | Self::PerTryTimeout
+                | Self::PerTryIdleTimeout
+        )
     }
 
     /// Whether our answer stands for one of the cluster, and is counted as such.

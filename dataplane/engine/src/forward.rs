@@ -13,6 +13,7 @@ use ringsail_runtime::time::now;
 
 use crate::body::RequestBody;
 use crate::failure::Failure;
+use crate::filters::grpc_web;
 use crate::inflow::Inflow;
 use crate::limits::{COPIED_BODY_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::message::{Closed, Incoming, Lost, Outgoing};
@@ -106,8 +107,8 @@ async fn send_body(
             body.fill().await?;
         }
         let piece = body.piece().map_err(Stopped::Failed)?;
-        let data = body.incoming.bytes().get(piece.data).unwrap_or_default();
-        progress.count_received(data);
+        let data = body.data(&piece);
+        progress.count_received(piece.data.len(), data);
         progress.touch();
         progress.body_lost.set(!body.is_repeatable());
         if piece.end {
@@ -142,7 +143,7 @@ async fn send_tunnel(
         let data = body.incoming.bytes().get(piece.data).unwrap_or_default();
         upstream.data(data).await?;
         upstream.flush().await?;
-        progress.count_received(data);
+        progress.count_received(data.len(), data);
         progress.touch();
         body.incoming.consume(piece.consumed);
     }
@@ -192,12 +193,13 @@ pub async fn response_head(
     }
 }
 
-/// Sends what `downstream` holds (the head) and the answer's body to the client. Returns whether the upstream's
+/// Sends what `downstream` holds (the head) and the answer's body to the client, rewritten by `web`. Returns whether the upstream's
 /// connection ends with a complete answer and nothing after it.
 pub async fn response_body(
     incoming: &mut Incoming<'_>,
     length: BodyLength,
     downstream: &mut Outgoing<'_>,
+    mut web: Option<&mut grpc_web::Writer>,
     progress: &Progress,
 ) -> Result<bool, Failure> {
     let ended_early =
@@ -219,16 +221,23 @@ pub async fn response_body(
                 flush(downstream, progress).await?;
                 return Err(ended_early);
             }
-            progress.count_sent(data);
-            downstream.data(data).await.map_err(|_| Failure::ClientGone)?;
+            let leaving = web.as_mut().map_or(data, |web| web.data(data));
+            progress.count_sent(leaving.len(), data);
+            downstream.data(leaving).await.map_err(|_| Failure::ClientGone)?;
             if data.len() > COPIED_BODY_BYTES_MAX {
                 progress.touch();
             }
             incoming.consume(piece.consumed);
         }
         if incoming.is_end() {
-            progress.note_trailers(incoming.trailers());
-            downstream.finish(incoming.trailers()).await.map_err(|_| Failure::ClientGone)?;
+            let mut trailers = incoming.trailers();
+            progress.note_trailers(trailers);
+            if let Some(web) = web {
+                let last = web.end(trailers.take());
+                progress.count_sent(last.len(), b"");
+                downstream.data(last).await.map_err(|_| Failure::ClientGone)?;
+            }
+            downstream.finish(trailers).await.map_err(|_| Failure::ClientGone)?;
             progress.touch();
             return Ok(length != BodyLength::UntilClose && incoming.is_empty());
         }

@@ -27,6 +27,14 @@ pub const MIRROR_DURATION_MAX: Duration = Duration::from_secs(300);
 /// Longest answer to a gRPC call of our own. A rate limit service says a few hundred bytes.
 pub const GRPC_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of a request's body that are read and dropped after a failure, so that its connection can go on. As much as
+/// Envoy's default window of a connection's socket holds at once; with more under way it is closed instead.
+pub const UNREAD_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of an answer that is not gRPC's which a gRPC-Web client gets as `grpc-message`.
+/// Source: Envoy's gRPC-Web filter.
+pub const GRPC_WEB_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
 /// Interim (1xx) answers of one upstream exchange. Real servers send one or two; without a bound a server could keep
 /// an exchange alive for ever.
 pub const INTERIM_RESPONSES_MAX: u32 = 32;

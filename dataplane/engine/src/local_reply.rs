@@ -113,7 +113,7 @@ pub fn grpc_status(http: u16) -> u8 {
 }
 
 /// `grpc-message` is percent-encoded outside printable ASCII. Source: gRPC over HTTP/2, "Responses".
-fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in text {
         if (b' '..=b'~').contains(&byte) && byte != b'%' {

@@ -99,17 +99,17 @@ impl Progress {
         self.last_activity.set(now());
     }
 
-    /// Data of the request went upstream.
-    pub fn count_received(&self, data: &[u8]) {
-        self.bytes_received.set(self.bytes_received.get() + data.len() as u64);
+    /// So many bytes of the request came, and `data` went upstream for them.
+    pub fn count_received(&self, bytes: usize, data: &[u8]) {
+        self.bytes_received.set(self.bytes_received.get() + bytes as u64);
         if let Some(counts) = self.grpc.get() {
             counts.request.feed(data);
         }
     }
 
-    /// Data of the answer went to the client.
-    pub fn count_sent(&self, data: &[u8]) {
-        self.bytes_sent.set(self.bytes_sent.get() + data.len() as u64);
+    /// So many bytes of the answer went to the client for `data` of the upstream.
+    pub fn count_sent(&self, bytes: usize, data: &[u8]) {
+        self.bytes_sent.set(self.bytes_sent.get() + bytes as u64);
         if let Some(counts) = self.grpc.get() {
             counts.response.feed(data);
         }

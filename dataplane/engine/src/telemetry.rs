@@ -19,7 +19,7 @@ pub use chain::{ChainTelemetry, PeerHeaders, Told};
 pub use live::{GrpcCounts, Live};
 pub use local::Local;
 pub use peers::{Peer, Service};
-pub use report::{GrpcCell, LiveCell, Seen, answer_begins, begin, connected, exchange};
+pub use report::{GrpcCell, LiveCell, Seen, answer_begins, begin, begin_grpc, connected, exchange};
 
 use std::cell::{Cell, RefCell};
 

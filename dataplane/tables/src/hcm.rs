@@ -226,6 +226,8 @@ pub enum HttpFilter {
     LocalRateLimit(Option<Arc<LocalRateLimit>>),
     /// `envoy.filters.http.ratelimit`.
     RateLimit(Arc<GlobalRateLimit>),
+    /// `envoy.filters.http.grpc_web`.
+    GrpcWeb,
     /// `envoy.filters.http.header_mutation`.
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.router`; the last one.

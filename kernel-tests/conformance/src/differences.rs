@@ -32,6 +32,11 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "an answer that refuses the upgrade is treated as any other: its own fields stay, hop-by-hop ones go",
     },
     Difference {
+        case: "web-bad-base64",
+        reason: "the request's head is on its way when its body is found bad; Envoy finds out first if both come at once",
+    },
+    Difference { case: "web-cut-base64", reason: "as `web-bad-base64`" },
+    Difference {
         case: "h2-to-h1-connection-field",
         reason: "fields that an answer's `connection` names go no further than that connection (RFC 9110 section 7.6.1)",
     },

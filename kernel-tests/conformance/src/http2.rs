@@ -260,16 +260,24 @@ async fn answer(
     }
     let trailers = stream.trailers().await.ok().flatten();
     let mut response = Response::builder().status(status).header("x-backend", name);
+    if !field("x-show").is_empty() {
+        let shown = field("x-show");
+        response = response.header("x-shown", shown.split(',').map(&field).collect::<Vec<_>>().join("|"));
+    }
+    let typed = fields.iter().any(|(name, _)| name == "content-type");
     for (name, value) in fields {
         response = response.header(name, value);
     }
-    if grpc {
+    if grpc && !typed {
         response = response.header("content-type", "application/grpc");
     }
     let Ok(mut out) = respond.send_response(response.body(()).unwrap_or_default(), false) else { return };
     let mut end = trailers.unwrap_or_default();
-    if grpc {
+    if grpc && !typed {
         end.insert("grpc-status", http::HeaderValue::from_static("0"));
+    }
+    if grpc && typed {
+        body = b"not \xc3\xa4 call".to_vec();
     }
     let _ = out.send_data(body.into(), end.is_empty());
     if !end.is_empty() {

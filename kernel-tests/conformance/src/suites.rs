@@ -10,6 +10,7 @@ use crate::suite::{Outcome, Selection, Suite};
 
 mod balancing;
 mod filters;
+mod grpc_web;
 mod headers;
 mod http2;
 mod limits;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Area> {
         limits::suite(),
         upgrades::suite(),
         http2::suite(),
+        grpc_web::suite(),
     ];
     [Area::Replies, Area::Tcp].into_iter().chain(suites.map(Area::Scenarios)).collect()
 }
@@ -81,6 +83,8 @@ impl Area {
         }
     }
 }
+
+use http2::{call as http2_call, note as note_http2};
 
 /// Fields of a cluster whose endpoints speak HTTP/2.
 fn http2_upstream() -> Value {

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::forward::{self, together};
 use crate::headers::{edits, response};
 use crate::inflow::Inflow;
+use crate::limits::GRPC_WEB_MESSAGE_BYTES_MAX;
 use crate::message::{Incoming, Outgoing};
 use crate::upstream::{Choice, Connection};
 
@@ -51,6 +52,9 @@ pub(super) fn prepare(
         (false, false) if !is_whole && inward == BodyLength::None && facts.version == Version::Http2 => {
             BodyLength::Chunked
         }
+        (false, false) if x.left.grpc_web.is_some() && !is_bodiless(inward) => {
+            facts.outward_length(BodyLength::Chunked, x.request.version())
+        }
         (false, false) => facts.outward_length(inward, x.request.version()),
     };
     let persistent = facts.may_persist() && !refused && outward != BodyLength::UntilClose;
@@ -74,6 +78,26 @@ pub(super) fn prepare(
         crate::record::tunnel_established(x);
     }
     Ok(Prepared { inward, persistent, refused })
+}
+
+/// The begin of a body that is not gRPC's, as much as a gRPC-Web client gets of it.
+pub(super) async fn begin_of_text(incoming: Option<Incoming<'_>>) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let Some(mut incoming) = incoming else { return Ok(text) };
+    while !incoming.is_end() && text.len() < GRPC_WEB_MESSAGE_BYTES_MAX {
+        if incoming.is_empty() && incoming.fill().await.is_err() {
+            break;
+        }
+        let piece = incoming.piece().map_err(|_| Failure::UpstreamProtocol)?;
+        text.extend_from_slice(incoming.bytes().get(piece.data).unwrap_or_default());
+        incoming.consume(piece.consumed);
+    }
+    text.truncate(GRPC_WEB_MESSAGE_BYTES_MAX);
+    Ok(text)
+}
+
+fn is_bodiless(length: BodyLength) -> bool {
+    matches!(length, BodyLength::None | BodyLength::Length(0))
 }
 
 /// An answer to HEAD, on its way to HTTP/1, that does not tell how long the body would be.
@@ -144,7 +168,8 @@ pub(super) async fn tunnel_from_here(
     let client = pin!(forward::request(&mut source.body, upstream, facts.progress));
     let mut arrived = Inflow::default();
     let mut incoming = Incoming::h1(&connection.stream, &mut arrived, BodyLength::Tunnel);
-    let body = forward::response_body(&mut incoming, BodyLength::Tunnel, &mut x.outgoing, facts.progress);
+    let outgoing = &mut x.outgoing;
+    let body = forward::response_body(&mut incoming, BodyLength::Tunnel, outgoing, None, facts.progress);
     together(client, &mut x.deadlines, facts.progress, body).await?;
     Ok(Ending::Close)
 }

@@ -18,6 +18,7 @@ use super::{Ending, Exchange, Source};
 use crate::breaker::{LeasedPermit, Limit};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
+use crate::filters::grpc_web;
 use crate::forward::{self, together};
 use crate::http2::upstream as http2;
 use crate::inflow::Inflow;
@@ -296,7 +297,20 @@ async fn converse(
 
     // Answer the client. Without another attempt the tables are not needed beyond the head.
     let keep_upstream = x.response.framing().persistent;
-    let prepared = answer::prepare(x, plan, way.choice, answer.ends_with_head())?;
+    let is_whole = answer.ends_with_head()
+        && matches!(x.response.framing().body, BodyLength::None | BodyLength::Length(0));
+    if x.left.grpc_web.is_some() && !grpc_web::is_of_grpc(x.response, is_whole) {
+        let incoming = if is_whole { None } else { answer.body(x.response.framing().body) };
+        let text = answer::begin_of_text(incoming);
+        x.left.text = Some(together(client, &mut x.deadlines, progress, text).await?);
+        x.response.set_framing(Framing { body: BodyLength::Length(0), persistent: true });
+        let prepared = answer::prepare(x, plan, way.choice, true)?;
+        x.tables = None;
+        x.outgoing.finish(None).await.map_err(|_| Failure::ClientGone)?;
+        progress.response_started.set(true);
+        return Ok(Conversation::Answered { ending: facts.ending(prepared.persistent), reusable: false });
+    }
+    let prepared = answer::prepare(x, plan, way.choice, is_whole)?;
     x.tables = None;
     if prepared.refused {
         x.outgoing.finish(None).await.map_err(|_| Failure::ClientGone)?;
@@ -304,7 +318,9 @@ async fn converse(
         return Ok(Conversation::Answered { ending: Ending::DelayedClose, reusable: false });
     }
     let mut incoming = answer.body(prepared.inward).ok_or(Failure::UpstreamProtocol)?;
-    let body = forward::response_body(&mut incoming, prepared.inward, &mut x.outgoing, progress);
+    let mut web = x.left.grpc_web.map(grpc_web::Writer::new);
+    let outgoing = &mut x.outgoing;
+    let body = forward::response_body(&mut incoming, prepared.inward, outgoing, web.as_mut(), progress);
     let clean = together(client, &mut x.deadlines, progress, body).await?;
     progress.answer_complete.set(Some(now()));
     let reusable = clean && keep_upstream && progress.request_sent.get().is_some();

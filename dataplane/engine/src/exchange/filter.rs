@@ -19,11 +19,12 @@ use super::{Ending, Exchange, Source, values};
 use crate::breaker;
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::filters::{cors, fault, local_rate_limit, mirror, rate_limit};
+use crate::filters::{cors, fault, grpc_web, local_rate_limit, mirror, rate_limit};
 use crate::forward::together;
 use crate::grpc;
 use crate::headers::edits;
 use crate::progress::{Deadlines, Limits};
+use crate::telemetry;
 use crate::view::RequestView;
 
 /// What filters leave for the rest of the exchange.
@@ -36,6 +37,10 @@ pub(super) struct Left {
     told: Option<local_rate_limit::Told>,
     /// What it tells of a limit that a service keeps.
     told_by_service: rate_limit::Told,
+    /// The body of an answer that is not gRPC, for a client that wants gRPC.
+    pub(super) text: Option<Vec<u8>>,
+    /// The client speaks gRPC-Web.
+    pub(super) grpc_web: Option<grpc_web::Call>,
     /// Held to the end: the request has a fault.
     fault: Option<fault::Active>,
     /// Cookies made for the client, as values of `set-cookie`.
@@ -76,6 +81,16 @@ pub(super) async fn request(
                 let Some(found) = found else { continue };
                 if let Some(ending) = ask_service(x, source, limit, found).await? {
                     return Ok(Some(ending));
+                }
+            }
+            HttpFilter::GrpcWeb => {
+                x.left.grpc_web =
+                    grpc_web::Call::begin(x.request).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+                if let Some(call) = x.left.grpc_web {
+                    // From here on it is a gRPC call.
+                    x.facts.grpc = true;
+                    source.body.become_grpc(call.text_request);
+                    telemetry::begin_grpc(&x.facts);
                 }
             }
             HttpFilter::HeaderMutation(settings) => {
@@ -141,6 +156,14 @@ pub(super) fn response(x: &mut Exchange<'_>) -> Result<(), EditError> {
             }
             HttpFilter::RateLimit(_) => x.left.told_by_service.write(x.response.fields_mut())?,
             HttpFilter::PeerMetadata(_) => x.settle_peers()?,
+            HttpFilter::GrpcWeb => {
+                if let Some(call) = x.left.grpc_web {
+                    x.response.fields_mut().set("content-type", call.answer_type())?;
+                    if let Some(text) = x.left.text.take() {
+                        grpc_web::write_status(x.response, &text)?;
+                    }
+                }
+            }
             HttpFilter::Fault(_) | HttpFilter::Router(_) => {}
         }
     }

@@ -184,7 +184,8 @@ impl Exchange<'_> {
         let local = LocalReply {
             status: reply.status,
             body: reply.body,
-            grpc: self.facts.grpc,
+            // Compat: to a gRPC-Web client it is an answer of any server, and rewritten as such.
+            grpc: self.facts.grpc && self.left.grpc_web.is_none(),
             grpc_status: reply.grpc_status,
             head_only: self.request.method() == Some(ringsail_http::Method::Head),
             close,
@@ -192,9 +193,15 @@ impl Exchange<'_> {
             server: response::server_of_local_reply(self.facts.manager),
         };
         local.begin(self.response)?;
+        let web = self.left.grpc_web.is_some();
+        self.left.text = web.then(|| reply.body.to_vec());
         filter::response(self)?;
         self.tell_operation()?;
-        local.finish(self.response)
+        if web {
+            LocalReply { body: b"", ..local }.finish(self.response)
+        } else {
+            local.finish(self.response)
+        }
     }
 
     /// `100 Continue` of our own; the request then goes on without its `Expect`.

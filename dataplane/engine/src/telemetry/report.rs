@@ -110,7 +110,12 @@ fn values(stats: &StatsChain, attributes: &dyn ringsail_tables::cel::Attributes)
 /// An exchange of a chain with metrics begins.
 pub fn begin(facts: &Facts<'_>, head: &RequestHead, trail: &mut Trail) {
     trail.seen.request_head_bytes = request_head_bytes(head);
-    if facts.grpc {
+    begin_grpc(facts);
+}
+
+/// What is known to be a gRPC call now has messages to count.
+pub fn begin_grpc(facts: &Facts<'_>) {
+    if facts.grpc && facts.chain.telemetry.produces() {
         // Set once: an exchange begins once.
         let _ = facts.progress.grpc.set(Rc::default());
     }

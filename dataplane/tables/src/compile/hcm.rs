@@ -248,6 +248,8 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
         } else if holds::<http::ratelimit::v3::RateLimit>(any) {
             let limit = unpack(cx, any).and_then(|value| rate_limit::global(cx, &value));
             filters.extend(limit.map(HttpFilter::RateLimit));
+        } else if holds::<http::grpc_web::v3::GrpcWeb>(any) {
+            filters.push(HttpFilter::GrpcWeb);
         } else if holds::<http::header_mutation::v3::HeaderMutation>(any) {
             let value: Option<http::header_mutation::v3::HeaderMutation> = unpack(cx, any);
             filters.extend(value.map(|value| {

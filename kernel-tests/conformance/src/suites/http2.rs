@@ -7,13 +7,13 @@ use crate::scenario::{Observed, Run, Scenario};
 use crate::suite::Suite;
 
 /// A call of the scenario's own path.
-fn call(run: &Run<'_>, method: &'static str, fields: &[(&str, &str)]) -> Call {
+pub(super) fn call(run: &Run<'_>, method: &'static str, fields: &[(&str, &str)]) -> Call {
     let mut all = vec![("x-case".to_string(), run.id.to_string()), ("x-run".to_string(), run.run.clone())];
     all.extend(fields.iter().map(|(name, value)| (name.to_string(), value.to_string())));
     Call { method, path: format!("/{}", run.id), authority: run.host(), fields: all, ..Call::default() }
 }
 
-fn note(observed: &mut Observed, run: &Run<'_>, reply: &Reply) {
+pub(super) fn note(observed: &mut Observed, run: &Run<'_>, reply: &Reply) {
     let length = reply.body.len();
     let body = if length > 2_000 {
         format!("{length} bytes")

@@ -25,6 +25,7 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.fault.v3.HTTPFault", AnyRule::Message(&FAULT)),
     ("envoy.extensions.filters.http.cors.v3.Cors", AnyRule::Message(&CORS_FILTER)),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", AnyRule::Message(&GRPC_STATS)),
+    ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", AnyRule::Message(&GRPC_WEB)),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", AnyRule::Message(&GLOBAL_RATE_LIMIT)),
     (
@@ -428,6 +429,9 @@ pub(super) static CORS_POLICY: Message = Message {
         row(10, "forward_not_matching_preflights", Supported),
     ],
 };
+
+pub(super) static GRPC_WEB: Message =
+    Message { name: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", fields: &[] };
 
 pub(super) static GRPC_STATS: Message = Message {
     name: "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
