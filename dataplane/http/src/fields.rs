@@ -300,7 +300,8 @@ fn span_is_named(arena: &[u8], field: &FieldSpan, name: &str) -> bool {
 /// RFC 9110 §5.6.2 `tchar`.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
     // A bit of a table instead of a dozen comparisons: every name that is added is checked.
-    byte < 128 && TOKEN_BYTES >> byte & 1 == 1
+    let half = if byte < 64 { TOKEN_BYTES as u64 } else { (TOKEN_BYTES >> 64) as u64 };
+    byte < 128 && half >> (byte % 64) & 1 == 1
 }
 
 /// Bit N is set when byte N is a `tchar`.
