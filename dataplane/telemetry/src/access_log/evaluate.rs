@@ -1,8 +1,8 @@
 //! What operators give for a record.
 
-use std::io::Write as _;
 use std::time::Duration;
 
+use super::digits::{push_number, push_socket_address};
 use super::operator::{GrpcForm, Moment, Operator, Part, Unit, Value};
 use super::record::{Address, Record, Text};
 use crate::trace::write_hex64;
@@ -136,7 +136,7 @@ fn write_text(text: Option<&[u8]>, out: &mut Vec<u8>) -> Given {
 
 fn write_number(number: Option<u64>, out: &mut Vec<u8>) -> Given {
     let Some(number) = number else { return Given::Nothing };
-    let _ = write!(out, "{number}");
+    push_number(number, out);
     Given::Number
 }
 
@@ -159,13 +159,13 @@ fn between(record: &Record, from: Moment, to: Moment, unit: Unit) -> Option<u64>
 }
 
 fn write_address(address: &Address, part: Part, out: &mut Vec<u8>) -> Given {
-    let _ = match (address, part) {
-        (Address::Ip(ip), Part::Whole) => write!(out, "{ip}"),
-        (Address::Ip(ip), Part::WithoutPort) => write!(out, "{}", ip.ip()),
+    match (address, part) {
+        (Address::Ip(ip), Part::Whole) => push_socket_address(ip, out),
+        (Address::Ip(ip), Part::WithoutPort) => out.extend_from_slice(ip.ip().to_string().as_bytes()),
         (Address::Ip(ip), Part::Port) => return write_number(Some(ip.port().into()), out),
         (Address::Pipe(_), Part::Port) => return Given::Nothing,
-        (Address::Pipe(path), Part::Whole | Part::WithoutPort) => write!(out, "{path}"),
-    };
+        (Address::Pipe(path), Part::Whole | Part::WithoutPort) => out.extend_from_slice(path.as_bytes()),
+    }
     Given::Text
 }
 

@@ -9,6 +9,7 @@
 //! A format is compiled once, when its listener is. The request path copies values into a
 //! [`Record`] and hands it over; formatting happens on the writer thread.
 
+mod digits;
 mod error;
 mod evaluate;
 mod format;

@@ -1,7 +1,8 @@
 //! Time formats: `strftime` in UTC, with Envoy's fractions (`%3f`) and `absl`'s (`%E3S`).
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::digits::{push_number, push_padded};
 
 /// A compiled time format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,32 +120,35 @@ impl TimeFormat {
         let seconds = since_epoch.as_secs();
         let date = Date::of_day(seconds / 86_400);
         let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let two = |number, out: &mut Vec<u8>| push_padded(number, 2, b'0', out);
         for item in &self.items {
-            // Writing to a Vec does not fail.
-            let _ = match item {
-                Item::Literal(text) => out.write_all(text.as_bytes()),
-                Item::Year => write!(out, "{:04}", date.year),
-                Item::ShortYear => write!(out, "{:02}", date.year % 100),
-                Item::Month => write!(out, "{:02}", date.month),
-                Item::MonthName { short } => out.write_all(name(&MONTHS, date.month - 1, *short).as_bytes()),
-                Item::Day { padding: b'0' } => write!(out, "{:02}", date.day),
-                Item::Day { .. } => write!(out, "{:2}", date.day),
-                Item::DayOfYear => write!(out, "{:03}", date.day_of_year),
-                Item::Weekday { short } => out.write_all(name(&WEEKDAYS, date.weekday, *short).as_bytes()),
-                Item::WeekdayNumber => write!(out, "{}", date.weekday),
-                Item::Hour => write!(out, "{hour:02}"),
-                Item::Hour12 => write!(out, "{:02}", (hour + 11) % 12 + 1),
-                Item::Minute => write!(out, "{minute:02}"),
-                Item::Second => write!(out, "{second:02}"),
-                Item::AmPm => out.write_all(if hour < 12 { b"AM" } else { b"PM" }),
-                Item::Fraction(digits) => {
-                    let nanos = since_epoch.subsec_nanos() / 10u32.pow(9 - u32::from(*digits));
-                    write!(out, "{nanos:0width$}", width = usize::from(*digits))
+            match item {
+                Item::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Item::Year => push_padded(date.year, 4, b'0', out),
+                Item::ShortYear => two(date.year % 100, out),
+                Item::Month => two(date.month, out),
+                Item::MonthName { short } => {
+                    out.extend_from_slice(name(&MONTHS, date.month - 1, *short).as_bytes());
                 }
-                Item::EpochSeconds => write!(out, "{seconds}"),
-                Item::Offset { colon } => out.write_all(if *colon { b"+00:00" } else { b"+0000" }),
-                Item::ZoneName => out.write_all(b"UTC"),
-            };
+                Item::Day { padding } => push_padded(date.day, 2, *padding, out),
+                Item::DayOfYear => push_padded(date.day_of_year, 3, b'0', out),
+                Item::Weekday { short } => {
+                    out.extend_from_slice(name(&WEEKDAYS, date.weekday, *short).as_bytes());
+                }
+                Item::WeekdayNumber => push_number(date.weekday, out),
+                Item::Hour => two(hour, out),
+                Item::Hour12 => two((hour + 11) % 12 + 1, out),
+                Item::Minute => two(minute, out),
+                Item::Second => two(second, out),
+                Item::AmPm => out.extend_from_slice(if hour < 12 { b"AM" } else { b"PM" }),
+                Item::Fraction(digits) => {
+                    let fraction = since_epoch.subsec_nanos() / 10u32.pow(9 - u32::from(*digits));
+                    push_padded(fraction.into(), usize::from(*digits), b'0', out);
+                }
+                Item::EpochSeconds => push_number(seconds, out),
+                Item::Offset { colon } => out.extend_from_slice(if *colon { b"+00:00" } else { b"+0000" }),
+                Item::ZoneName => out.extend_from_slice(b"UTC"),
+            }
         }
     }
 }
