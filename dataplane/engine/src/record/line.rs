@@ -22,7 +22,7 @@ pub(super) fn common(
     trail: &Trail,
     length: Duration,
 ) -> Box<Record> {
-    let mut record = Box::new(Record::new());
+    let mut record = Box::new(Record::with_room());
     record.start_time = trail.start;
     record.duration = Some(length);
     record.response_code = trail.status;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::flags::ResponseFlags;
+use crate::limits::{RECORD_HEADERS, RECORD_TEXT_BYTES};
 use crate::trace::TraceId;
 
 /// A range of a record's arena.
@@ -296,6 +297,16 @@ impl Record {
     /// An empty record; allocates with the first text.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty record with room for the texts and header fields that most lines show, so that it does not grow in
+    /// steps while it is filled.
+    pub fn with_room() -> Self {
+        Self {
+            arena: Vec::with_capacity(RECORD_TEXT_BYTES),
+            headers: Vec::with_capacity(RECORD_HEADERS),
+            ..Self::default()
+        }
     }
 
     /// Forgets all values and keeps the memory.

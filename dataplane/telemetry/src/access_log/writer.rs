@@ -1,12 +1,11 @@
 //! The thread that turns records into lines and writes them.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -23,7 +22,8 @@ use super::otlp::OtlpLog;
 use super::record::Record;
 use crate::export::{self, Batch, Batches, Content, Destination, Exports};
 use crate::limits::{
-    LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL_MILLIS, LOG_QUEUE_MAX, LOGS_MAX, SPAN_FLUSH_INTERVAL_MILLIS,
+    LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL_MILLIS, LOG_GATHER_MAX, LOG_GATHER_MILLIS, LOG_QUEUE_MAX, LOGS_MAX,
+    SPAN_FLUSH_INTERVAL_MILLIS,
 };
 use crate::trace::{self, OtlpTracer, Span, ZipkinTracer};
 
@@ -185,7 +185,7 @@ impl LogWriter {
             requests: Arc::clone(&requests),
             logs: Vec::new(),
             tracers: Vec::new(),
-            sinks: BTreeMap::new(),
+            sinks: Vec::new(),
             exports,
             failures: Arc::clone(&failures),
         };
@@ -212,7 +212,8 @@ impl LogWriter {
     pub fn queue(&self) -> LogQueue {
         let dropped = Arc::<AtomicU64>::default();
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&dropped));
-        LogQueue { messages: self.messages.clone(), dropped }
+        let writer = self.thread.as_ref().map(|thread| thread.thread().clone());
+        LogQueue { messages: self.messages.clone(), writer, dropped }
     }
 
     /// Records dropped through all queue ends since start.
@@ -258,6 +259,7 @@ impl Drop for LogWriter {
 #[derive(Clone, Debug)]
 pub struct LogQueue {
     messages: Sender<Message>,
+    writer: Option<Thread>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -275,7 +277,15 @@ impl LogQueue {
 
     fn put(&self, message: Message) -> bool {
         match self.messages.try_send(message) {
-            Ok(()) => true,
+            Ok(()) => {
+                let gathered = self.messages.capacity().map_or(0, |most| most / 2).min(LOG_GATHER_MAX);
+                if self.messages.len() >= gathered
+                    && let Some(writer) = &self.writer
+                {
+                    writer.unpark();
+                }
+                true
+            }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 // The shard is the only writer of its counter.
                 self.dropped.store(self.dropped.load(Relaxed).wrapping_add(1), Relaxed);
@@ -298,7 +308,8 @@ struct Output {
     logs: Vec<(Arc<LogSpec>, Pending)>,
     /// The same of tracers.
     tracers: Vec<(Arc<SpanSpec>, PendingSpans)>,
-    sinks: BTreeMap<LogSink, Sink>,
+    /// Several logs may write to one.
+    sinks: Vec<(LogSink, Sink)>,
     exports: Exports,
     failures: Arc<AtomicU64>,
 }
@@ -313,6 +324,8 @@ struct Sink {
 /// Entries of a log that wait.
 #[derive(Default)]
 struct Pending {
+    /// The place of its sink, if it has one, where its lines wait.
+    sink: usize,
     grpc: Entries,
     otlp: Vec<LogRecord>,
     items: u64,
@@ -335,13 +348,23 @@ impl Output {
         let mut flush_at = Instant::now() + interval;
         while !self.requests.stop.load(Relaxed) {
             match messages.recv_deadline(flush_at) {
-                Ok(message) => self.take(message),
+                Ok(message) => {
+                    self.take(message);
+                    // At most as many as fit, so that what is below gets its turn.
+                    messages
+                        .try_iter()
+                        .take(messages.capacity().unwrap_or(1))
+                        .for_each(|next| self.take(next));
+                    // More will come. Waking this thread costs a shard more than handing a record over, so it looks
+                    // again after a while instead, or when it is told that many are there.
+                    thread::park_timeout(Duration::from_millis(LOG_GATHER_MILLIS));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.requests.reopen.swap(false, Relaxed) {
                 self.flush();
-                self.sinks.values_mut().for_each(|sink| sink.file = None);
+                self.sinks.iter_mut().for_each(|(_, sink)| sink.file = None);
             }
             let now = Instant::now();
             if now >= flush_at {
@@ -369,7 +392,11 @@ impl Output {
     fn learn(&mut self) {
         let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
         for spec in declared.logs.iter().skip(self.logs.len()) {
-            self.logs.push((Arc::clone(spec), Pending::default()));
+            let sink = match &**spec {
+                LogSpec::Lines { sink, .. } => place_of(&mut self.sinks, sink),
+                LogSpec::Grpc { .. } | LogSpec::OpenTelemetry { .. } => 0,
+            };
+            self.logs.push((Arc::clone(spec), Pending { sink, ..Pending::default() }));
         }
         for spec in declared.tracers.iter().skip(self.tracers.len()) {
             self.tracers.push((Arc::clone(spec), PendingSpans::default()));
@@ -384,10 +411,7 @@ impl Output {
         let Some((spec, pending)) = self.logs.get_mut(index) else { return };
         match &**spec {
             LogSpec::Lines { sink, format } => {
-                if !self.sinks.contains_key(sink) {
-                    self.sinks.insert(sink.clone(), Sink::default());
-                }
-                let Some(output) = self.sinks.get_mut(sink) else { return };
+                let Some((_, output)) = self.sinks.get_mut(pending.sink) else { return };
                 format.write(record, &mut output.pending);
                 if output.pending.len() >= LOG_FLUSH_BYTES && output.flush(sink).is_err() {
                     self.failures.fetch_add(1, Relaxed);
@@ -465,6 +489,14 @@ impl Output {
             pending.send(spec, &self.exports);
         }
     }
+}
+
+/// Where `wanted` is among the sinks; added where it is new.
+fn place_of(sinks: &mut Vec<(LogSink, Sink)>, wanted: &LogSink) -> usize {
+    sinks.iter().position(|(sink, _)| sink == wanted).unwrap_or_else(|| {
+        sinks.push((wanted.clone(), Sink::default()));
+        sinks.len() - 1
+    })
 }
 
 /// Shortest interval at which the thread looks for what has waited long enough.
@@ -632,7 +664,7 @@ mod tests {
     fn a_full_queue_drops_and_counts() {
         // The queue is built without its thread: nothing takes records out.
         let (messages, _received) = bounded(2);
-        let queue = LogQueue { messages, dropped: Arc::default() };
+        let queue = LogQueue { messages, writer: None, dropped: Arc::default() };
         let sent: Vec<bool> = (0..4).map(|_| queue.send(LogId(0), record(200))).collect();
         assert_eq!(sent, [true, true, false, false]);
         assert_eq!(queue.dropped(), 2);
