@@ -66,7 +66,10 @@ impl LocalReply<'_> {
     pub fn finish(self, head: &mut ResponseHead) -> Result<bool, EditError> {
         self.write_tail(head)?;
         let with_body = !self.grpc && !self.body.is_empty() && !self.head_only;
+        let bodiless = !self.grpc && matches!(self.status, 100..200 | 204);
         let body = match (self.grpc || self.body.is_empty(), self.head_only && !self.grpc) {
+            // There is nothing whose length could be told (RFC 9110 section 8.6).
+            (true, _) if bodiless => BodyLength::None,
             (false, false) => BodyLength::Length(self.body.len() as u64),
             (false, true) => BodyLength::None,
             (true, false) => BodyLength::Length(0),

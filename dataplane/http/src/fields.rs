@@ -140,6 +140,16 @@ impl Fields {
         Ok(())
     }
 
+    /// The same, but a field that was not there comes before all others.
+    pub fn set_first(&mut self, name: &str, value: &[u8]) -> Result<(), EditError> {
+        if self.contains(name) {
+            return self.set(name, value);
+        }
+        let field = self.store(name, value)?;
+        self.index.insert(0, field);
+        Ok(())
+    }
+
     /// Removes all fields called `name`; true when there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.index.len();

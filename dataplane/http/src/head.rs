@@ -150,7 +150,7 @@ impl RequestHead {
 
     /// Changes the authority and the Host field that will be sent.
     pub fn set_authority(&mut self, authority: &[u8]) -> Result<(), EditError> {
-        self.fields.set("Host", authority)?;
+        self.fields.set_first("Host", authority)?;
         self.authority = Some(self.fields.store_value(authority)?);
         Ok(())
     }

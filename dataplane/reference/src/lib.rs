@@ -171,6 +171,12 @@ fn required_tls(host: &VirtualHost, request: &Request) -> Option<Verdict> {
 impl Request {
     /// The value of a header or pseudo header; several fields joined by commas.
     pub fn header(&self, name: &str) -> Option<String> {
+        let values = self.headers_named(name);
+        (!values.is_empty()).then(|| values.join(","))
+    }
+
+    /// The values of a header or pseudo header, in their order.
+    pub fn headers_named(&self, name: &str) -> Vec<&str> {
         let pseudo = match name.to_ascii_lowercase().as_str() {
             ":method" => Some(&self.method),
             ":scheme" => Some(&self.scheme),
@@ -179,15 +185,10 @@ impl Request {
             _ => None,
         };
         if let Some(value) = pseudo {
-            return (!value.is_empty()).then(|| value.clone());
+            return if value.is_empty() { vec![] } else { vec![value] };
         }
-        let values: Vec<&str> = self
-            .headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
-            .collect();
-        (!values.is_empty()).then(|| values.join(","))
+        let named = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        named.map(|(_, v)| v.as_str()).collect()
     }
 
     /// The path without query and fragment.

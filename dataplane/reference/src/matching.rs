@@ -88,17 +88,23 @@ pub(crate) fn fraction_chooses(fraction: &RuntimeFractionalPercent, random: u64)
 /// # Errors
 /// When the matcher is of a kind this evaluator does not know.
 pub fn header_matches(matcher: &HeaderMatcher, request: &Request) -> Result<bool, &'static str> {
-    let value = request.header(&matcher.name);
-    let value = match value {
-        None if matcher.treat_missing_header_as_empty => Some(String::new()),
-        other => other,
-    };
-    let result = match (&matcher.header_match_specifier, &value) {
-        (None, value) => value.is_some(),
-        (Some(HeaderMatchSpecifier::PresentMatch(wanted)), value) => value.is_some() == *wanted,
+    let mut values = request.headers_named(&matcher.name);
+    if values.is_empty() && matcher.treat_missing_header_as_empty {
+        values.push("");
+    }
+    let result = match &matcher.header_match_specifier {
+        None => !values.is_empty(),
+        Some(HeaderMatchSpecifier::PresentMatch(wanted)) => values.is_empty() != *wanted,
         // "the header matcher rule … will be ignored so it will not match", inverted or not.
-        (Some(_), None) => return Ok(false),
-        (Some(specifier), Some(value)) => header_value_matches(specifier, value)?,
+        Some(_) if values.is_empty() => return Ok(false),
+        // Measured: the fields of one name are looked at one by one.
+        Some(specifier) => {
+            let mut any = false;
+            for value in values {
+                any |= header_value_matches(specifier, value)?;
+            }
+            any
+        }
     };
     Ok(result != matcher.invert_match)
 }

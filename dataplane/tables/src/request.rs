@@ -30,8 +30,6 @@ pub trait Request {
 
 /// Asks `judge` about the value of field `name`: pseudo headers and `host` by their meaning, several values joined
 /// by commas. `None` when there is no such field.
-///
-/// Compat: Envoy joins repeated fields with `,` and no blank before route header matches.
 pub(crate) fn with_header<T>(
     request: &(impl Request + ?Sized),
     name: &str,
@@ -45,6 +43,26 @@ pub(crate) fn with_header<T>(
         _ => return with_plain_header(request, name, judge),
     };
     (!pseudo.is_empty()).then(|| judge(pseudo.as_bytes()))
+}
+
+/// Asks `judge` about each value of field `name`, until one passes. `None` when there is no such field.
+///
+/// Compat: Envoy's header conditions look at the fields of a name one by one; what several say together is no value.
+pub(crate) fn any_header(
+    request: &(impl Request + ?Sized),
+    name: &str,
+    judge: impl Fn(&[u8]) -> bool,
+) -> Option<bool> {
+    if name.starts_with(':') || name == "host" {
+        return with_header(request, name, judge);
+    }
+    let mut passes = judge(request.header(name, 0)?);
+    let mut nth = 1;
+    while !passes && let Some(value) = request.header(name, nth) {
+        passes = judge(value);
+        nth += 1;
+    }
+    Some(passes)
 }
 
 fn with_plain_header<T>(
@@ -107,6 +125,27 @@ pub fn query_parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str
     })
 }
 
+/// Text with its percent escapes replaced by what they stand for; others stay, and what is not UTF-8 is replaced.
+pub fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 /// `host` without a port, for `ignore_port_in_host_matching` and `:authority` rewriting.
 /// A bracketed IPv6 literal keeps its brackets; text after the last colon that is no number is no port.
 pub fn without_port(authority: &str) -> &str {
@@ -165,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn conditions_look_at_repeated_fields_one_by_one() {
+        let request = Fields(&[("a", "1"), ("b", "x"), ("a", "2")]);
+        let any = |name: &str, wanted: &[u8]| any_header(&request, name, |value| value == wanted);
+        assert_eq!((any("a", b"1"), any("a", b"2"), any("a", b"1,2")), (Some(true), Some(true), Some(false)));
+        assert_eq!(
+            (any("c", b""), any("host", b"a.example"), any(":method", b"PUT")),
+            (None, Some(true), Some(false))
+        );
+    }
+
+    #[test]
     fn long_repeated_fields_are_joined_too() {
         const LONG: &str = "0123456789012345678901234567890123456789012345678901234567890123456789";
         static MANY: [(&str, &str); 12] = [("a", LONG); 12];
@@ -197,6 +247,15 @@ mod tests {
             ("a:99999", "a:99999"),
         ] {
             assert_eq!(without_port(authority), host);
+        }
+    }
+
+    #[test]
+    fn percent_escapes_are_replaced_where_they_are_whole() {
+        for (text, decoded) in
+            [("a%20b", "a b"), ("%41%", "A%"), ("%4", "%4"), ("%zz+", "%zz+"), ("%c3%a9", "é")]
+        {
+            assert_eq!(percent_decoded(text), decoded);
         }
     }
 

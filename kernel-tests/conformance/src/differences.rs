@@ -56,11 +56,6 @@ const fn waits(case: &'static str, missing: &'static str) -> Pending {
 
 /// Everything that is known to be missing. Whoever builds it takes the line away.
 pub const PENDING: &[Pending] = &[
-    waits("header-repeated", "matching a repeated field"),
-    waits("alt-answer-for-timeout", "fields of a 204 in place of a timeout"),
-    waits("encoded-slashes-refused", "the logged path is the decoded one"),
-    waits("encoded-slashes-redirected", "the logged path is the decoded one"),
-    waits("http10-accepted", "place of the default host"),
 ];
 
 /// What `case` waits for, if it does.

@@ -62,8 +62,15 @@ pub(super) fn admit(exchange: &mut Exchange<'_>) -> Result<Admission, Failure> {
         match normalization(manager.path).apply(head.path(), exchange.text) {
             Outcome::Unchanged => {}
             Outcome::Changed => head.set_path(exchange.text).map_err(too_large)?,
-            Outcome::Redirect => redirect = true,
-            Outcome::Rejected => return Err(Failure::PathNormalization),
+            // Compat: an answer of ours finds the path, and so do log lines, as far as it was settled.
+            Outcome::Redirect => {
+                head.set_path(exchange.text).map_err(too_large)?;
+                redirect = true;
+            }
+            Outcome::Rejected => {
+                head.set_path(exchange.text).map_err(too_large)?;
+                return Err(Failure::PathNormalization);
+            }
         }
     }
     settle_authority(head, manager, exchange.facts.connection.local.map(|local| local.port()))

@@ -59,7 +59,7 @@ pub enum Outcome {
     Changed,
     /// `out` holds the path to redirect to (307, `location`).
     Redirect,
-    /// Answer 400 with details `path_normalization_failed`.
+    /// Answer 400 with details `path_normalization_failed`. `out` holds the path as far as it got.
     Rejected,
 }
 
@@ -76,7 +76,10 @@ impl Normalization {
         let mut rest = path;
         if let Some(at) = memchr::memchr(b'#', path) {
             match self.fragment {
-                Fragment::Reject => return Outcome::Rejected,
+                Fragment::Reject => {
+                    out.extend_from_slice(path);
+                    return Outcome::Rejected;
+                }
                 Fragment::Strip => rest = path.get(..at).unwrap_or(path),
             }
         }
@@ -85,7 +88,10 @@ impl Normalization {
         if self.escaped_slashes != EscapedSlashes::Keep && slashes::unescape(rest, &mut unescaped) {
             match self.escaped_slashes {
                 EscapedSlashes::Keep => {}
-                EscapedSlashes::Reject => return Outcome::Rejected,
+                EscapedSlashes::Reject => {
+                    *out = unescaped;
+                    return Outcome::Rejected;
+                }
                 EscapedSlashes::Redirect => redirect = true,
                 EscapedSlashes::Forward => {}
             }
@@ -94,6 +100,7 @@ impl Normalization {
         if self.normalize {
             if !canonical::canonicalize(rest, out) {
                 out.clear();
+                out.extend_from_slice(rest);
                 return Outcome::Rejected;
             }
         } else {

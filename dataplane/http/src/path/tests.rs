@@ -107,3 +107,14 @@ fn normal_form_is_stable() {
         }
     }
 }
+
+#[test]
+fn a_refused_path_is_shown_as_far_as_it_was_settled() {
+    let mode = Normalization { escaped_slashes: EscapedSlashes::Reject, ..BASE };
+    let mut out = Vec::new();
+    assert_eq!(mode.apply(b"/a%2Fb/../c", &mut out), Outcome::Rejected);
+    assert_eq!(out, b"/a/b/../c");
+    let mode = Normalization { fragment: Fragment::Reject, ..BASE };
+    assert_eq!(mode.apply(b"/a#b", &mut out), Outcome::Rejected);
+    assert_eq!(out, b"/a#b");
+}

@@ -1,6 +1,6 @@
 //! Conditions on header fields and query parameters.
 
-use crate::request::{Request, query_parameter, with_header};
+use crate::request::{Request, any_header, percent_decoded, query_parameter};
 use crate::string_match::StringMatch;
 use crate::strings::Str;
 
@@ -36,10 +36,12 @@ pub enum HeaderTest {
 impl HeaderMatch {
     /// Whether the request satisfies the condition.
     ///
+    /// Of several fields of the name one that passes suffices; inverted, none may pass.
+    ///
     /// Compat: a missing field that is not treated as empty fails every value test, inverted or not; only presence
     /// tests can match it.
     pub fn matches(&self, request: &(impl Request + ?Sized)) -> bool {
-        self.holds(|judge| with_header(request, &self.name, judge))
+        self.holds(|judge| any_header(request, &self.name, judge))
     }
 
     /// The same for a field whose value the caller has, as for response headers in retry policies.
@@ -97,7 +99,15 @@ pub enum QueryTest {
 impl QueryMatch {
     /// Whether the query satisfies the condition; of several parameters of one name the first counts.
     pub fn matches(&self, query: Option<&str>) -> bool {
-        let value = query_parameter(query, &self.name);
+        self.judge(query_parameter(query, &self.name))
+    }
+
+    /// The same on the parameter's decoded value.
+    pub fn matches_decoded(&self, query: Option<&str>) -> bool {
+        self.judge(query_parameter(query, &self.name).map(percent_decoded).as_deref())
+    }
+
+    fn judge(&self, value: Option<&str>) -> bool {
         match &self.test {
             QueryTest::Present(wanted) => value.is_some() == *wanted,
             QueryTest::Value(matcher) => value.is_some_and(|value| matcher.matches(value.as_bytes())),
