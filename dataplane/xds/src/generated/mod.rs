@@ -127,6 +127,11 @@ pub mod envoy {
                 }
             }
             pub mod http {
+                pub mod buffer {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.buffer.v3.rs");
+                    }
+                }
                 pub mod cors {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.cors.v3.rs");
@@ -150,6 +155,11 @@ pub mod envoy {
                 pub mod header_mutation {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.header_mutation.v3.rs");
+                    }
+                }
+                pub mod health_check {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.health_check.v3.rs");
                     }
                 }
                 pub mod local_ratelimit {
@@ -179,6 +189,11 @@ pub mod envoy {
                         include!("envoy.extensions.filters.listener.original_dst.v3.rs");
                     }
                 }
+                pub mod proxy_protocol {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.listener.proxy_protocol.v3.rs");
+                    }
+                }
                 pub mod tls_inspector {
                     pub mod v3 {
                         include!("envoy.extensions.filters.listener.tls_inspector.v3.rs");
@@ -186,9 +201,19 @@ pub mod envoy {
                 }
             }
             pub mod network {
+                pub mod connection_limit {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.connection_limit.v3.rs");
+                    }
+                }
                 pub mod http_connection_manager {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.http_connection_manager.v3.rs");
+                    }
+                }
+                pub mod local_ratelimit {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.local_ratelimit.v3.rs");
                     }
                 }
                 pub mod sni_cluster {
@@ -226,6 +251,23 @@ pub mod envoy {
                     pub mod v3 {
                         include!("envoy.extensions.http.header_formatters.preserve_case.v3.rs");
                     }
+                }
+            }
+        }
+        pub mod internal_redirect {
+            pub mod allow_listed_routes {
+                pub mod v3 {
+                    include!("envoy.extensions.internal_redirect.allow_listed_routes.v3.rs");
+                }
+            }
+            pub mod previous_routes {
+                pub mod v3 {
+                    include!("envoy.extensions.internal_redirect.previous_routes.v3.rs");
+                }
+            }
+            pub mod safe_cross_scheme {
+                pub mod v3 {
+                    include!("envoy.extensions.internal_redirect.safe_cross_scheme.v3.rs");
                 }
             }
         }
@@ -330,6 +372,11 @@ pub mod envoy {
             }
         }
         pub mod transport_sockets {
+            pub mod proxy_protocol {
+                pub mod v3 {
+                    include!("envoy.extensions.transport_sockets.proxy_protocol.v3.rs");
+                }
+            }
             pub mod raw_buffer {
                 pub mod v3 {
                     include!("envoy.extensions.transport_sockets.raw_buffer.v3.rs");
