@@ -76,6 +76,12 @@ impl<'a> RequestBody<'a> {
         &self.kept.bytes
     }
 
+    /// The request goes on without its body, which has arrived.
+    pub fn forget(&mut self) {
+        self.length = BodyLength::None;
+        self.kept = Kept::default();
+    }
+
     /// Waits for bytes when there are none.
     pub async fn fill(&mut self) -> Result<(), Lost> {
         self.incoming.fill().await

@@ -8,6 +8,7 @@ mod answer;
 mod attempt;
 mod filter;
 mod plan;
+mod redirect;
 mod reply;
 mod values;
 
@@ -52,6 +53,14 @@ pub enum Ending {
     /// The client may still be sending: FIN after a pause in which its bytes are read and dropped, or it would get
     /// a reset instead of our last bytes.
     DelayedClose,
+}
+
+/// How far a request came.
+enum Outcome {
+    /// Its answer is over.
+    Ended(Ending),
+    /// Its head is one for another place.
+    Redirected,
 }
 
 /// The client's end of an exchange.
@@ -171,6 +180,8 @@ pub struct Exchange<'a> {
     route: Option<RouteId>,
     /// What filters left.
     left: filter::Left,
+    /// Redirects that were followed.
+    followed: redirect::Followed,
     /// The client wants an upstream's timeout answered with 204.
     no_content_for_timeout: bool,
 }
@@ -206,12 +217,6 @@ impl<'a> Exchange<'a> {
         if matches!(framing.body, BodyLength::None | BodyLength::Length(0)) {
             progress.complete_request();
         }
-        let limits = Limits {
-            stream_idle: manager.stream_idle_timeout,
-            duration: manager.stream_duration_max,
-            request: manager.request_timeout,
-            ..Limits::default()
-        };
         scratch.response.clear();
         scratch.trail.restart(shard.wall_clock());
         let facts = Facts {
@@ -242,10 +247,11 @@ impl<'a> Exchange<'a> {
                 &progress.response_started,
             )),
             text: &mut scratch.text,
-            deadlines: Deadlines::new(limits),
+            deadlines: Deadlines::new(limits(manager)),
             tables: Some(entered.tables.clone()),
             route: None,
             left: filter::Left::default(),
+            followed: redirect::Followed::default(),
             no_content_for_timeout: false,
         })
     }
@@ -271,6 +277,24 @@ impl<'a> Exchange<'a> {
             (self.trail.seen.downstream, self.trail.seen.told) = (peer, told);
         }
 
+        loop {
+            match self.serve(source).await? {
+                Outcome::Ended(ending) => return Ok(ending),
+                Outcome::Redirected => {
+                    if std::mem::take(&mut self.followed.without_body) {
+                        source.body.forget();
+                    }
+                    self.begin_again();
+                    // Compat: the body is received once more.
+                    let bytes = &self.facts.progress.bytes_received;
+                    bytes.set(bytes.get() + source.body.kept().len() as u64);
+                }
+            }
+        }
+    }
+
+    /// Filters, routes and answers an admitted request.
+    async fn serve(&mut self, source: &mut Source<'_>) -> Result<Outcome, Failure> {
         // Route.
         let tables = self.tables.clone().ok_or(Failure::RouteNotFound)?;
         let config = tables.route_config(self.facts.manager.routes).ok_or(Failure::RouteNotFound)?;
@@ -285,10 +309,10 @@ impl<'a> Exchange<'a> {
         trace::begin(self, route).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
         let found = match found {
             Found::Route(found) => found,
-            Found::RedirectToHttps(_) => return self.redirect_to_https().await,
+            Found::RedirectToHttps(_) => return self.redirect_to_https().await.map(Outcome::Ended),
             Found::Nothing => {
                 let answered = filter::request(self, source, None).await?;
-                return answered.ok_or(Failure::RouteNotFound);
+                return answered.map(Outcome::Ended).ok_or(Failure::RouteNotFound);
             }
         };
         self.trail.set_route(&found);
@@ -304,13 +328,13 @@ impl<'a> Exchange<'a> {
 
         // Filter.
         if let Some(ending) = filter::request(self, source, Some(&found)).await? {
-            return Ok(ending);
+            return Ok(Outcome::Ended(ending));
         }
 
         // Answer here, or forward: attempts until one gives an answer that is wanted, then that answer.
         let forward = match &found.route.action {
-            Action::Redirect(redirect) => return self.redirect(redirect, &found).await,
-            Action::DirectResponse(direct) => return self.direct_response(direct).await,
+            Action::Redirect(redirect) => return self.redirect(redirect, &found).await.map(Outcome::Ended),
+            Action::DirectResponse(direct) => return self.direct_response(direct).await.map(Outcome::Ended),
             Action::Forward(forward) => forward,
         };
         let Target::Cluster(cluster) = target else {
@@ -329,6 +353,25 @@ impl<'a> Exchange<'a> {
         attempt::forward(self, source, plan).await
     }
 
+    /// The request was redirected to another place, and its head says so: it is served as one of its own.
+    ///
+    /// Compat: it is counted and logged once for every place.
+    fn begin_again(&mut self) {
+        let facts = self.facts;
+        record::exchange(self);
+        let seen = &self.trail.seen;
+        let (downstream, told) = (seen.downstream.clone(), seen.told);
+        self.trail.restart(facts.shard.wall_clock());
+        (self.trail.seen.downstream, self.trail.seen.told) = (downstream, told);
+        self.response.clear();
+        self.deadlines = Deadlines::new(limits(facts.manager));
+        self.tables = Some(facts.tables.clone());
+        self.route = None;
+        self.left = filter::Left::default();
+        facts.progress.begin_try();
+        record::begin(&facts);
+    }
+
     /// Takes what the upstream says of itself out of the answer, and tells the client who answers, if it asked.
     fn settle_peers(&mut self) -> Result<(), EditError> {
         let Some(peers) = &self.facts.chain.telemetry.peers else { return Ok(()) };
@@ -338,6 +381,16 @@ impl<'a> Exchange<'a> {
             self.trail.seen.upstream = Some(peer);
         }
         Ok(())
+    }
+}
+
+/// The time limits of the connection manager.
+fn limits(manager: &HttpConnectionManager) -> Limits {
+    Limits {
+        stream_idle: manager.stream_idle_timeout,
+        duration: manager.stream_duration_max,
+        request: manager.request_timeout,
+        ..Limits::default()
     }
 }
 

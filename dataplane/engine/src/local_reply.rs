@@ -13,8 +13,12 @@ use crate::decimal::Decimal;
 pub struct LocalReply<'a> {
     /// Status for HTTP clients.
     pub status: u16,
-    /// Body as text; empty means none.
+    /// Body; empty means none.
     pub body: &'a [u8],
+    /// Its type, where the head names none.
+    pub content_type: &'a [u8],
+    /// The body is not the one that the head was made for, and so is its type.
+    pub body_replaced: bool,
     /// The request's content type says gRPC.
     pub grpc: bool,
     /// gRPC status, when it is not the one that follows from `status`.
@@ -38,11 +42,13 @@ impl LocalReply<'_> {
         }
         head.set_status(self.status);
         let fields = head.fields_mut();
-        if !self.body.is_empty() {
-            fields.append("content-length", Decimal::new(self.body.len() as u64).text())?;
-            if !fields.contains("content-type") {
-                fields.append("content-type", b"text/plain")?;
-            }
+        if self.body.is_empty() {
+            fields.remove("content-type");
+            return Ok(());
+        }
+        fields.append("content-length", Decimal::new(self.body.len() as u64).text())?;
+        if self.body_replaced || !fields.contains("content-type") {
+            fields.set("content-type", self.content_type)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What is written down of every exchange and connection, also of those that failed: counters here, log lines by a
 //! thread of their own, which gets plain values through a bounded queue and does the formatting.
 
+mod body;
 mod declare;
 mod filter;
 mod line;
@@ -22,10 +23,14 @@ use crate::telemetry::{ConnectionAttributes, ExchangeAttributes};
 use crate::trace;
 use crate::trail::Trail;
 
+pub use body::{body, passes};
 pub use declare::{Declared, Log};
 use filter::Candidate;
 pub(crate) use filter::grpc_status;
 pub(crate) use line::{fill, request_record};
+
+/// `RESPONSE_CODE_DETAILS` of a redirect that was followed here.
+pub(crate) const FOLLOWED: &str = "internal_redirect";
 
 /// An exchange begins.
 pub fn begin(facts: &Facts<'_>) {
@@ -47,7 +52,8 @@ pub fn exchange(exchange: &Exchange<'_>) {
     let length = now().saturating_duration_since(facts.progress.started);
     if let Some(stats) = facts.http_stats() {
         stats.lower(HttpGauge::DownstreamRqActive, 1);
-        if trail.status > 0 {
+        // A redirect that was followed reached nobody.
+        if trail.status > 0 && trail.details != FOLLOWED {
             stats.count_answer(trail.status);
         }
         stats.record(HttpHistogram::DownstreamRqTime, length.as_millis() as u64);

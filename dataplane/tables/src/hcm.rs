@@ -9,6 +9,7 @@ use crate::header_ops::MutationFilter;
 use crate::http2::Http2Settings;
 use crate::ids::RouteConfigId;
 use crate::istio::{IstioStats, PeerMetadata};
+use crate::local_reply::LocalReplies;
 use crate::policy::Fault;
 use crate::rate_limit::{GlobalRateLimit, LocalRateLimit};
 use crate::route::Upgrade;
@@ -117,6 +118,8 @@ pub struct HttpConnectionManager {
     pub tracing: Option<Arc<Tracing>>,
     /// What a request id says of tracing.
     pub request_id: RequestIds,
+    /// What is done to answers that come from no upstream.
+    pub local_replies: Option<Box<LocalReplies>>,
 }
 
 /// Source: `envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig`.

@@ -39,6 +39,7 @@ pub mod istio;
 pub mod limits;
 pub mod listener;
 pub mod live;
+pub mod local_reply;
 pub mod metadata;
 pub mod policy;
 pub mod rate_limit;

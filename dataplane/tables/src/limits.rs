@@ -21,6 +21,9 @@ pub const NESTING_MAX: u32 = 64;
 /// Source: Envoy's default of that field (4096).
 pub const DIRECT_RESPONSE_BODY_BYTES_DEFAULT: u32 = 4096;
 
+/// Longest body that a mapper of local replies gives, in bytes. Source: the same default; error pages are small.
+pub const LOCAL_REPLY_BODY_BYTES_MAX: u32 = 64 * 1024;
+
 /// Most diagnostics kept for one resource: enough to repair a file, small enough for a NACK's text.
 pub const DIAGNOSTICS_PER_RESOURCE_MAX: usize = 16;
 

@@ -7,6 +7,7 @@ mod action;
 mod domains;
 mod hash_policy;
 mod headers;
+mod internal_redirect;
 mod metadata_match;
 mod mirror;
 mod path;
@@ -22,6 +23,7 @@ pub use action::{
 pub(crate) use domains::Domains;
 pub use hash_policy::{HashCookie, HashPolicy, HashSource};
 pub use headers::{HeaderMatch, HeaderTest, QueryMatch, QueryTest};
+pub use internal_redirect::{InternalRedirects, RedirectPredicate};
 pub use metadata_match::{MetadataMatch, ValueTest};
 pub use mirror::{Mirror, MirrorHost};
 pub use path::PathMatch;

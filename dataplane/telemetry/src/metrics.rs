@@ -98,6 +98,10 @@ scope! {
         UpstreamRqRetryBackoffExponential = "upstream_rq_retry_backoff_exponential",
         /// Retries after a wait that the answer asked for.
         UpstreamRqRetryBackoffRatelimited = "upstream_rq_retry_backoff_ratelimited",
+        /// Redirects that were followed here.
+        UpstreamInternalRedirectSucceededTotal = "upstream_internal_redirect_succeeded_total",
+        /// Redirects that were to be followed here and were passed on.
+        UpstreamInternalRedirectFailedTotal = "upstream_internal_redirect_failed_total",
         /// Times reading from a connection paused because the receiver was slow.
         UpstreamFlowControlPausedReadingTotal = "upstream_flow_control_paused_reading_total",
         /// Times reading resumed.
@@ -327,6 +331,18 @@ scope! {
         NoRoute = "no_route",
         /// Requests whose route names a cluster that does not exist.
         NoCluster = "no_cluster",
+        /// Redirects passed on because they lead to no URL.
+        PassthroughInternalRedirectBadLocation = "passthrough_internal_redirect_bad_location",
+        /// Redirects passed on because they lead to another scheme.
+        PassthroughInternalRedirectUnsafeScheme = "passthrough_internal_redirect_unsafe_scheme",
+        /// Redirects passed on because as many as may be were followed.
+        PassthroughInternalRedirectTooManyRedirects = "passthrough_internal_redirect_too_many_redirects",
+        /// Redirects passed on because no route leads on from them.
+        PassthroughInternalRedirectNoRoute = "passthrough_internal_redirect_no_route",
+        /// Redirects passed on because a predicate did not accept the route.
+        PassthroughInternalRedirectPredicate = "passthrough_internal_redirect_predicate",
+        /// Answers that the fault filter slowed down.
+        FaultResponseRlInjected = "fault.response_rl_injected",
         /// Requests answered with a redirect.
         RqRedirect = "rq_redirect",
         /// Requests answered directly.

@@ -40,6 +40,14 @@ pub const DIFFERENCES: &[Difference] = &[
         case: "h2-to-h1-connection-field",
         reason: "fields that an answer's `connection` names go no further than that connection (RFC 9110 section 7.6.1)",
     },
+    Difference {
+        case: "follow-without-path",
+        reason: "the log line of a redirect that leads nowhere keeps the route that was taken; Envoy forgets it",
+    },
+    Difference {
+        case: "follow-not-to-nowhere",
+        reason: "the log line keeps its route, as in `follow-without-path`",
+    },
 ];
 
 /// A scenario that ringsail does not run yet; it is neither configured nor counted unless asked for (`--pending`).

@@ -45,6 +45,8 @@ const CLUSTER_STATS: &[&str] = &[
     "upstream_cx_none_healthy",
     "upstream_rq_max_duration_reached",
     "membership_total",
+    "upstream_internal_redirect_succeeded_total",
+    "upstream_internal_redirect_failed_total",
 ];
 
 /// Scenarios about one area.

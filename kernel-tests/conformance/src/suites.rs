@@ -11,9 +11,13 @@ use crate::suite::{Outcome, Selection, Suite};
 mod balancing;
 mod filters;
 mod grpc_web;
+mod header_mutation;
 mod headers;
 mod http2;
+mod internal_redirects;
 mod limits;
+mod local_replies;
+mod rate_limit_service;
 mod replies;
 mod retries;
 mod routes;
@@ -40,7 +44,11 @@ pub fn all() -> Vec<Area> {
         timeouts::suite(),
         balancing::suite(),
         filters::suite(),
+        header_mutation::suite(),
         limits::suite(),
+        local_replies::suite(),
+        internal_redirects::suite(),
+        rate_limit_service::suite(),
         upgrades::suite(),
         http2::suite(),
         grpc_web::suite(),

@@ -14,7 +14,7 @@ use ringsail_telemetry::{ClusterCounter, ClusterGauge, ClusterHistogram, Respons
 use super::admit::Switch;
 use super::answer;
 use super::plan::{Plan, rewrite_host};
-use super::{Ending, Exchange, Source};
+use super::{Ending, Exchange, Outcome as Served, Source, redirect};
 use crate::breaker::{LeasedPermit, Limit};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
@@ -23,6 +23,7 @@ use crate::forward::{self, together};
 use crate::http2::upstream as http2;
 use crate::inflow::Inflow;
 use crate::message::{Answer, Outgoing};
+use crate::record;
 use crate::retry;
 use crate::trace::{self, AttemptEnd};
 use crate::upstream::{self, Choice, ClusterState, Connection, HostKey, Lease, Outcome, Reuse, Wish};
@@ -35,6 +36,8 @@ enum Attempt {
     Stale,
     /// The answer is one that the policy wants to be replaced.
     Unwanted,
+    /// The answer leads to another place, and is followed.
+    Redirected,
 }
 
 /// What attempts remember of each other.
@@ -94,7 +97,7 @@ pub(super) async fn forward(
     exchange: &mut Exchange<'_>,
     source: &mut Source<'_>,
     plan: Plan,
-) -> Result<Ending, Failure> {
+) -> Result<Served, Failure> {
     let mut history = History::default();
     exchange.trail.attempts = 1;
     loop {
@@ -103,14 +106,17 @@ pub(super) async fn forward(
         if let Some(span) = span {
             let end = match &outcome {
                 Ok(Attempt::Answered(_)) => AttemptEnd::Answered(exchange.trail.status),
-                Ok(Attempt::Unwanted) => AttemptEnd::Unwanted(exchange.response.status()),
+                Ok(Attempt::Unwanted | Attempt::Redirected) => {
+                    AttemptEnd::Unwanted(exchange.response.status())
+                }
                 Ok(Attempt::Stale) => AttemptEnd::Stale,
                 Err(failure) => AttemptEnd::Failed(*failure),
             };
             trace::finish_attempt(exchange, span, end);
         }
         match outcome {
-            Ok(Attempt::Answered(ending)) => return Ok(ending),
+            Ok(Attempt::Answered(ending)) => return Ok(Served::Ended(ending)),
+            Ok(Attempt::Redirected) => return Ok(Served::Redirected),
             Ok(Attempt::Stale) => {
                 history.fresh = true;
                 continue;
@@ -189,6 +195,7 @@ async fn attempt(
     match converse(x, source, plan, history, way).await? {
         Conversation::Stale => Ok(Attempt::Stale),
         Conversation::Unwanted => Ok(Attempt::Unwanted),
+        Conversation::Redirected => Ok(Attempt::Redirected),
         Conversation::Answered { ending, reusable } => {
             if let Link::H1(connection) = link
                 && reusable
@@ -216,6 +223,8 @@ enum Conversation {
     Stale,
     /// See [`Attempt::Unwanted`].
     Unwanted,
+    /// See [`Attempt::Redirected`].
+    Redirected,
     /// The client has its answer.
     Answered {
         ending: Ending,
@@ -291,6 +300,13 @@ async fn converse(
         } else if history.retries > 0 {
             state.stats.add(ClusterCounter::UpstreamRqRetrySuccess, 1);
         }
+    }
+    if let Some(tables) = x.tables.clone()
+        && redirect::follow(x, &tables, plan, state).map_err(|_| Failure::HeadTooLargeAfterEdits)?
+    {
+        x.trail.status = x.response.status();
+        x.trail.details = record::FOLLOWED.into();
+        return Ok(Conversation::Redirected);
     }
     // Compat: only the answer that is passed on counts as one.
     state.stats.count_answer(x.response.status());

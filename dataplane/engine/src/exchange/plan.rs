@@ -74,7 +74,8 @@ impl Plan {
             }
         };
         let refusable = cluster.cluster.connection.protocol != UpstreamProtocol::Http1;
-        let kept = retries.any() && retries.may_follow_response(policy, grpc, refusable);
+        let kept = (retries.any() && retries.may_follow_response(policy, grpc, refusable))
+            || forward.internal_redirects.is_some();
         let listener = exchange.facts.chain.listener();
         let body_kept_max =
             if kept { found.body_kept_max().unwrap_or(listener.buffer_bytes_max) as usize } else { 0 };

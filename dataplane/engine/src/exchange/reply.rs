@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use ringsail_http::EditError;
+use ringsail_http::{EditError, ResponseHead};
 use ringsail_runtime::time::now;
 use ringsail_tables::header_ops::HeaderOps;
+use ringsail_tables::local_reply::LocalReplies;
 use ringsail_tables::policy::{AbortStatus, CorsPolicy};
 use ringsail_tables::route::{DirectResponse, Redirect, RouteMatch};
 use ringsail_telemetry::{HttpCounter, ResponseFlag};
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 use crate::filters::cors;
 use crate::headers::{edits, response};
 use crate::local_reply::LocalReply;
+use crate::record;
 use crate::trace;
 use crate::view::RequestView;
 
@@ -147,12 +149,15 @@ impl Exchange<'_> {
         // Compat: the connection of a bad request is not trusted with another one.
         let closes = reply.closes || (reply.status == BAD_REQUEST && !self.facts.grpc);
         let persistent = self.facts.may_persist() && !closes;
-        let Ok(with_body) = self.write_reply(&reply, !persistent) else { return Ending::DelayedClose };
+        let mut text = Cow::Borrowed(reply.body);
+        let Ok(with_body) = self.write_reply(&reply, &mut text, !persistent) else {
+            return Ending::DelayedClose;
+        };
         self.trail.status = self.response.status();
         self.facts.progress.response_begun.set(Some(now()));
         self.outgoing.head(self.response, self.facts.answer_version(self.request.version()));
         self.outgoing.set_framing(false, false);
-        let body = if with_body { reply.body } else { b"" };
+        let body = if with_body { &*text } else { b"" };
         self.facts.progress.bytes_sent.set(body.len() as u64);
         self.facts.progress.response_started.set(true);
         let outgoing = &mut self.outgoing;
@@ -167,8 +172,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Writes the head of a local reply in Envoy's order. Returns whether its body follows.
-    fn write_reply(&mut self, reply: &Reply<'_>, close: bool) -> Result<bool, EditError> {
+    /// Writes the head of a local reply in Envoy's order, and settles its body. Returns whether that follows.
+    fn write_reply(
+        &mut self,
+        reply: &Reply<'_>,
+        body: &mut Cow<'_, [u8]>,
+        close: bool,
+    ) -> Result<bool, EditError> {
         if !reply.plain {
             self.edit_response()?;
         }
@@ -180,10 +190,17 @@ impl Exchange<'_> {
         if let Some((name, value)) = reply.header {
             self.response.fields_mut().append(name, value)?;
         }
+        let manager = self.facts.manager;
+        let shape = match &manager.local_replies {
+            Some(replies) if !reply.plain => self.reshape(replies, reply.status, body)?,
+            Some(_) | None => Shape { status: reply.status, content_type: TEXT, typed: false },
+        };
         let date = self.facts.shard.date();
         let local = LocalReply {
-            status: reply.status,
-            body: reply.body,
+            status: shape.status,
+            body: &**body,
+            content_type: shape.content_type.as_bytes(),
+            body_replaced: !shape.typed && **body != *reply.body,
             // Compat: to a gRPC-Web client it is an answer of any server, and rewritten as such.
             grpc: self.facts.grpc && self.left.grpc_web.is_none(),
             grpc_status: reply.grpc_status,
@@ -193,8 +210,9 @@ impl Exchange<'_> {
             server: response::server_of_local_reply(self.facts.manager),
         };
         local.begin(self.response)?;
+        self.trail.status = self.response.status();
         let web = self.left.grpc_web.is_some();
-        self.left.text = web.then(|| reply.body.to_vec());
+        self.left.text = web.then(|| body.to_vec());
         filter::response(self)?;
         self.tell_operation()?;
         if web {
@@ -202,6 +220,41 @@ impl Exchange<'_> {
         } else {
             local.finish(self.response)
         }
+    }
+
+    /// Changes an answer as the connection manager wants it. Source: Envoy's `LocalReplyImpl::rewrite`.
+    fn reshape<'m>(
+        &mut self,
+        replies: &'m LocalReplies,
+        status: u16,
+        body: &mut Cow<'_, [u8]>,
+    ) -> Result<Shape<'m>, EditError> {
+        self.trail.status = status;
+        let mut shape = Shape { status, content_type: TEXT, typed: false };
+        let mut format = replies.body.as_ref();
+        if let Some(mapper) = replies.mappers.iter().find(|mapper| record::passes(self, &mapper.filter)) {
+            if let Some(text) = &mapper.body {
+                *body = Cow::Owned(text.to_vec());
+            }
+            let content_type = |head: &ResponseHead| head.fields().get("content-type").map(<[u8]>::to_vec);
+            let typed_before = content_type(self.response);
+            let context = values::Context::of(&self.facts, self.trail);
+            let context = context.with_request(self.request);
+            edits::apply(&mapper.headers, self.response, |head, use_values| {
+                use_values(&context.with_response(head));
+            })?;
+            shape.typed = content_type(self.response) != typed_before;
+            shape.status = mapper.status.unwrap_or(status);
+            self.trail.status = shape.status;
+            format = mapper.format.as_ref().or(format);
+        }
+        if let Some(format) = format {
+            shape.content_type = &format.content_type;
+            if let Some(made) = record::body(self, format, body) {
+                *body = Cow::Owned(made);
+            }
+        }
+        Ok(shape)
     }
 
     /// `100 Continue` of our own; the request then goes on without its `Expect`.
@@ -256,7 +309,20 @@ impl Exchange<'_> {
     pub(super) async fn direct_response(&mut self, direct: &DirectResponse) -> Result<Ending, Failure> {
         self.facts.connection.count(HttpCounter::RqDirectResponse);
         self.response.reset(direct.status);
-        Ok(self.reply(Reply { body: &direct.body, ..Reply::new(direct.status, "direct_response") }).await)
+        let made = match &direct.format {
+            Some(format) => {
+                if format.content_type != *TEXT {
+                    let fields = self.response.fields_mut();
+                    fields
+                        .set("content-type", format.content_type.as_bytes())
+                        .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+                }
+                record::body(self, format, &direct.body)
+            }
+            None => None,
+        };
+        let body = made.as_deref().unwrap_or(&direct.body);
+        Ok(self.reply(Reply { body, ..Reply::new(direct.status, "direct_response") }).await)
     }
 
     /// An injected abort.
@@ -317,6 +383,17 @@ impl Exchange<'_> {
     }
 }
 
+/// What becomes of a local reply.
+struct Shape<'m> {
+    status: u16,
+    /// The body's type, where the head names none.
+    content_type: &'m str,
+    /// The head's own type was chosen for this answer.
+    typed: bool,
+}
+
+/// The type of bodies that are no more than a text.
+const TEXT: &str = "text/plain";
 const BAD_REQUEST: u16 = 400;
 /// gRPC's DEADLINE_EXCEEDED.
 const GRPC_DEADLINE_EXCEEDED: u32 = 4;

@@ -8,6 +8,7 @@ use ringsail_tables::access_log::{
     AccessLog, Buffering, Filter, Format, GrpcLog, OpenTelemetryLog, Shape, Sink,
 };
 use ringsail_tables::collector::{Collector, CollectorProtocol};
+use ringsail_tables::local_reply::BodyFormat;
 use ringsail_tables::metadata::Value;
 use ringsail_tables::tracing::{CustomTag, MetadataKind, Resource, TagSource, TraceProvider};
 use ringsail_telemetry::access_log::{
@@ -18,6 +19,7 @@ use ringsail_telemetry::export::{Call, Destination};
 use ringsail_telemetry::limits::ZIPKIN_BATCH_MAX;
 use ringsail_telemetry::trace::{OtlpTracer, Span, ZipkinTracer, environment_attributes};
 
+use super::body::BodyFormats;
 use crate::shard::Identity;
 
 /// A shard's way to the access-log writer.
@@ -29,6 +31,7 @@ pub struct Log {
     logs: RefCell<Vec<(Sink, Known)>>,
     /// The same of tracers.
     tracers: RefCell<Vec<(TraceProvider, TracerId)>>,
+    bodies: BodyFormats,
 }
 
 /// A log that the writer knows.
@@ -50,7 +53,8 @@ impl Log {
     /// A way for one more shard.
     pub fn new(writer: Arc<LogWriter>, identity: Identity) -> Log {
         let queue = writer.queue();
-        Log { writer, queue, identity, logs: RefCell::default(), tracers: RefCell::default() }
+        let bodies = BodyFormats::default();
+        Log { writer, queue, identity, logs: RefCell::default(), tracers: RefCell::default(), bodies }
     }
 
     /// Makes logs known to the writer. One that the writer cannot render, or has no room for, is reported and left out.
@@ -105,6 +109,17 @@ impl Log {
             Shape::Text(text) => LogFormat::text(text, &context),
             Shape::Json(template) => LogFormat::json(&json_template(template), &context),
         }
+    }
+
+    /// The compiled format of a body.
+    pub(super) fn body_format(&self, settings: &Arc<BodyFormat>) -> Option<Rc<LogFormat>> {
+        self.bodies.get(settings, || match self.format(&settings.format) {
+            Ok(format) => Some(format),
+            Err(error) => {
+                tracing::error!(%error, "the format of a body cannot be rendered");
+                None
+            }
+        })
     }
 
     fn grpc(&self, log: &GrpcLog) -> Result<LogSpec, FormatError> {

@@ -243,7 +243,10 @@ fn file_format(cx: &mut Context<'_>, format: Option<&file_access_log::AccessLogF
     Some(Format { shape, omit_empty: false, req_without_query: false })
 }
 
-fn substitution(cx: &mut Context<'_>, value: Option<&core::SubstitutionFormatString>) -> Option<Format> {
+pub(super) fn substitution(
+    cx: &mut Context<'_>,
+    value: Option<&core::SubstitutionFormatString>,
+) -> Option<Format> {
     use core::data_source::Specifier;
     use core::substitution_format_string::Format as Source;
     let Some(value) = value else {
@@ -315,7 +318,7 @@ fn formatters(cx: &mut Context<'_>, list: &[core::TypedExtensionConfig]) -> Opti
     (known.len() == list.len()).then_some(req_without_query)
 }
 
-fn filter(cx: &mut Context<'_>, value: &pb::AccessLogFilter, depth: u32) -> Option<Filter> {
+pub(super) fn filter(cx: &mut Context<'_>, value: &pb::AccessLogFilter, depth: u32) -> Option<Filter> {
     use pb::access_log_filter::FilterSpecifier;
     if depth == 0 {
         return cx.refuse("", format_args!("nested deeper than {NESTING_MAX} filters"));

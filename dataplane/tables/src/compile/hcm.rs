@@ -15,6 +15,7 @@ use super::access_log::access_logs;
 use super::context::Context;
 use super::http2::http2_settings;
 use super::istio;
+use super::local_reply::local_replies;
 use super::policy::{fault_settings, header_mutations};
 use super::rate_limit;
 use super::route::route_config;
@@ -146,6 +147,10 @@ pub(super) fn connection_manager(
             .and_then(|settings| cx.at("tracing", |cx| tracing(cx, settings)))
             .map(Arc::new),
         request_id: request_id(cx, value)?,
+        local_replies: match &value.local_reply_config {
+            Some(config) => Some(Box::new(cx.at("local_reply_config", |cx| local_replies(cx, config))?)),
+            None => None,
+        },
     })
 }
 

@@ -9,6 +9,8 @@ use ringsail_xds::envoy::config::route::v3 as pb;
 use super::context::Context;
 use super::hash_policy::hash_policy;
 use super::headers::{Lists, header_edits};
+use super::internal_redirect::internal_redirects;
+use super::local_reply::{body_format, text};
 use super::matcher::regex_rewrite;
 use super::mirror::mirrors;
 use super::policy::{filter_overrides, retry_policy};
@@ -77,6 +79,12 @@ fn forward(cx: &mut Context<'_>, value: &pb::RouteAction) -> Option<Forward> {
         hash: cx.each("hash_policy", &value.hash_policy, hash_policy),
         rate_limits: rate_limit::rules(cx, &value.rate_limits),
         include_virtual_host_rate_limits: value.include_vh_rate_limits.unwrap_or(false),
+        internal_redirects: match &value.internal_redirect_policy {
+            Some(policy) => {
+                Some(Box::new(cx.at("internal_redirect_policy", |cx| internal_redirects(cx, policy))?))
+            }
+            None => None,
+        },
     })
 }
 
@@ -274,17 +282,12 @@ fn direct_response(
     value: &pb::DirectResponseAction,
     body_max: u32,
 ) -> Option<DirectResponse> {
-    use core::data_source::Specifier;
     let Some(status) = u16::try_from(value.status).ok().filter(|status| (200..600).contains(status)) else {
         return cx.refuse("status", format_args!("{} is not in 200..600", value.status));
     };
-    let body: &[u8] = match value.body.as_ref().map(|body| &body.specifier) {
-        None | Some(None) => b"",
-        Some(Some(Specifier::InlineBytes(bytes))) => bytes,
-        Some(Some(Specifier::InlineString(text))) => text.as_bytes(),
-        Some(Some(Specifier::Filename(_) | Specifier::EnvironmentVariable(_))) => {
-            return cx.refuse("body", "must be given inline");
-        }
+    let body = match &value.body {
+        None => Box::default(),
+        Some(source) => text(cx, "body", source, u32::MAX)?,
     };
     if body.len() > body_max as usize {
         return cx.refuse(
@@ -292,5 +295,9 @@ fn direct_response(
             format_args!("{} bytes exceed max_direct_response_body_size_bytes ({body_max})", body.len()),
         );
     }
-    Some(DirectResponse { status, body: body.into() })
+    let format = match &value.body_format {
+        Some(format) => Some(cx.at("body_format", |cx| body_format(cx, format))?),
+        None => None,
+    };
+    Some(DirectResponse { status, body, format })
 }

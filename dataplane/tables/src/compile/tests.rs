@@ -257,11 +257,11 @@ fn the_last_good_version_of_a_refused_resource_stays() {
         json!({"name": "r", "virtual_hosts": [
             {"name": "a", "domains": ["a"]}, {"name": "b", "domains": ["b"]},
             {"name": "c", "domains": ["c"], "routes": [{"match": {"prefix": "/"},
-                "route": {"cluster": "a", "internal_redirect_policy": {}}}]}]}),
+                "route": {"cluster": "a", "hedge_policy": {}}}]}]}),
     );
     assert_eq!(
         refuse(&mut compiler, bad),
-        "virtual_hosts[2].routes[0].route.internal_redirect_policy: internal redirects are not supported"
+        "virtual_hosts[2].routes[0].route.hedge_policy: hedging is not supported"
     );
     let config = compiler.tables().route_configs().next().unwrap().clone();
     assert_eq!(config.virtual_hosts[0].name, "all");

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::header_ops::HeaderEdits;
 use crate::ids::ClusterSlot;
+use crate::local_reply::BodyFormat;
 use crate::policy::RetryPolicy;
 use crate::rate_limit::Rule;
 use crate::regex_re2::Regex;
 use crate::request::{Request, port_start, split_path, with_header};
-use crate::route::{FilterOverrides, HashPolicy, Mirror, PathMatch};
+use crate::route::{FilterOverrides, HashPolicy, InternalRedirects, Mirror, PathMatch};
 use crate::strings::{Interner, Str};
 use crate::subset::Criteria;
 
@@ -73,6 +74,8 @@ pub struct Forward {
     pub rate_limits: Box<[Rule]>,
     /// Whether the virtual host's rules count as well.
     pub include_virtual_host_rate_limits: bool,
+    /// Redirects of the upstream that are followed here.
+    pub internal_redirects: Option<Box<InternalRedirects>>,
 }
 
 /// How the cluster is chosen.
@@ -426,6 +429,8 @@ pub struct DirectResponse {
     pub status: u16,
     /// Its body; `content-type: text/plain` unless empty.
     pub body: Box<[u8]>,
+    /// How the body is made, instead.
+    pub format: Option<Arc<BodyFormat>>,
 }
 
 /// Source: `envoy.config.route.v3.Decorator`.

@@ -2,12 +2,13 @@
 
 use super::Rule::*;
 use super::common::{
-    CIDR_RANGE, FRACTIONAL_PERCENT, HEADER_MUTATION, PERCENT, RUNTIME_FRACTION, STRING_MATCHER,
+    CIDR_RANGE, DATA_SOURCE, FRACTIONAL_PERCENT, HEADER_MUTATION, HEADER_VALUE_OPTION, PERCENT,
+    RUNTIME_FRACTION, STRING_MATCHER,
 };
 use super::istio::{ISTIO_STATS, PEER_METADATA};
 use super::rate_limit::{GLOBAL_RATE_LIMIT, LOCAL_RATE_LIMIT};
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
-use super::telemetry::{ACCESS_LOG, TRACING};
+use super::telemetry::{ACCESS_LOG, ACCESS_LOG_FILTER, BODY_FORMAT, TRACING};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static REQUEST_ID_EXTENSIONS: AnyTypes = AnyTypes(&[(
@@ -99,7 +100,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         row(35, "common_http_protocol_options", Message(&HTTP_PROTOCOL_OPTIONS)),
         row(36, "request_id_extension", Message(&REQUEST_ID_EXTENSION)),
         row(37, "always_set_request_id_in_response", Supported),
-        row(38, "local_reply_config", Refused("local replies cannot be mapped")),
+        row(38, "local_reply_config", Message(&LOCAL_REPLY_CONFIG)),
         row(39, "strip_matching_host_port", Supported),
         row(
             40,
@@ -140,6 +141,22 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         ),
         row(61, "forward_proto_config", Refused(UNSUPPORTED)),
         row(62, "drain_timeout_jitter", Ignored("affects the way of a graceful close only")),
+    ],
+};
+
+pub(super) static LOCAL_REPLY_CONFIG: Message = Message {
+    name: "envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig",
+    fields: &[row(1, "mappers", Repeated(&RESPONSE_MAPPER)), row(2, "body_format", Message(&BODY_FORMAT))],
+};
+
+pub(super) static RESPONSE_MAPPER: Message = Message {
+    name: "envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper",
+    fields: &[
+        row(1, "filter", Message(&ACCESS_LOG_FILTER)),
+        row(2, "status_code", Supported),
+        row(3, "body", Message(&DATA_SOURCE)),
+        row(4, "body_format_override", Message(&BODY_FORMAT)),
+        row(5, "headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
     ],
 };
 

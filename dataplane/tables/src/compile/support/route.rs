@@ -7,7 +7,7 @@ use super::common::{
 };
 use super::http::{CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
 use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT, RATE_LIMIT_OF_ROUTE};
-use super::telemetry::ROUTE_TRACING;
+use super::telemetry::{BODY_FORMAT, ROUTE_TRACING};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
@@ -251,15 +251,15 @@ pub(super) static ROUTE_ACTION: Message = Message {
         row(23, "max_grpc_timeout", Supported),
         row(24, "idle_timeout", Supported),
         row(25, "upgrade_configs", Repeated(&ROUTE_UPGRADE)),
-        row(26, "internal_redirect_action", Refused("internal redirects are not supported")),
+        row(26, "internal_redirect_action", Refused("superseded by internal_redirect_policy")),
         row(27, "hedge_policy", Refused("hedging is not supported")),
         row(28, "grpc_timeout_offset", Refused("not supported; use max_stream_duration")),
         row(29, "host_rewrite_header", Supported),
         row(30, "request_mirror_policies", Repeated(&MIRROR_POLICY)),
-        row(31, "max_internal_redirects", Refused("internal redirects are not supported")),
+        row(31, "max_internal_redirects", Refused("superseded by internal_redirect_policy")),
         row(32, "regex_rewrite", Message(&REGEX_SUBSTITUTE)),
         row(33, "retry_policy_typed_config", Refused("retry-policy extensions are not supported")),
-        row(34, "internal_redirect_policy", Refused("internal redirects are not supported")),
+        row(34, "internal_redirect_policy", Message(&INTERNAL_REDIRECT_POLICY)),
         row(35, "host_rewrite_path_regex", Message(&REGEX_SUBSTITUTE)),
         row(36, "max_stream_duration", Message(&MAX_STREAM_DURATION)),
         row(37, "cluster_specifier_plugin", Refused("cluster specifier plugins are not supported")),
@@ -271,6 +271,52 @@ pub(super) static ROUTE_ACTION: Message = Message {
         row(44, "host_rewrite", Refused("rewrite extensions are not supported")),
         row(45, "path_rewrite", Refused("rewrite extensions are not supported")),
     ],
+};
+
+pub(super) static INTERNAL_REDIRECT_POLICY: Message = Message {
+    name: "envoy.config.route.v3.InternalRedirectPolicy",
+    fields: &[
+        row(1, "max_internal_redirects", Supported),
+        row(2, "redirect_response_codes", Supported),
+        row(3, "predicates", Repeated(&REDIRECT_PREDICATE)),
+        row(4, "allow_cross_scheme_redirect", Supported),
+        row(5, "response_headers_to_copy", Supported),
+    ],
+};
+
+pub(super) static REDIRECT_PREDICATE: Message = Message {
+    name: "envoy.config.core.v3.TypedExtensionConfig",
+    fields: &[row(1, "name", Supported), row(2, "typed_config", Any(&REDIRECT_PREDICATES))],
+};
+
+pub(super) static REDIRECT_PREDICATES: AnyTypes = AnyTypes(&[
+    (
+        "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+        AnyRule::Message(&PREVIOUS_ROUTES),
+    ),
+    (
+        "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+        AnyRule::Message(&ALLOW_LISTED_ROUTES),
+    ),
+    (
+        "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
+        AnyRule::Message(&SAFE_CROSS_SCHEME),
+    ),
+]);
+
+pub(super) static PREVIOUS_ROUTES: Message = Message {
+    name: "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+    fields: &[],
+};
+
+pub(super) static ALLOW_LISTED_ROUTES: Message = Message {
+    name: "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+    fields: &[row(1, "allowed_route_names", Supported)],
+};
+
+pub(super) static SAFE_CROSS_SCHEME: Message = Message {
+    name: "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
+    fields: &[],
 };
 
 pub(super) static HASH_POLICY: Message = Message {
@@ -402,7 +448,7 @@ pub(super) static DIRECT_RESPONSE: Message = Message {
     fields: &[
         row(1, "status", Supported),
         row(2, "body", Message(&DATA_SOURCE)),
-        row(3, "body_format", Refused("formatted bodies are not supported")),
+        row(3, "body_format", Message(&BODY_FORMAT)),
     ],
 };
 

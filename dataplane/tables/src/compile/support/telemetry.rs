@@ -257,6 +257,20 @@ pub(super) static FORMAT: Message = Message {
     ],
 };
 
+/// The same message where it makes a body.
+pub(super) static BODY_FORMAT: Message = Message {
+    name: "envoy.config.core.v3.SubstitutionFormatString",
+    fields: &[
+        row(1, "text_format", Supported),
+        row(2, "json_format", Supported),
+        row(3, "omit_empty_values", Supported),
+        row(4, "content_type", Supported),
+        row(5, "text_format_source", Message(&DATA_SOURCE)),
+        row(6, "formatters", Repeated(&FORMATTER)),
+        row(7, "json_format_options", Ignored("property order does not matter")),
+    ],
+};
+
 pub(super) static ACCESS_LOG: Message = Message {
     name: "envoy.config.accesslog.v3.AccessLog",
     fields: &[
