@@ -123,7 +123,7 @@ fn the_service_is_asked_about_the_requests_descriptors() {
         let action = json!({"rate_limits": [
             {"actions": [{"destination_cluster": {}}, {"source_cluster": {}}, {"remote_address": {}},
                 {"request_headers": {"header_name": "x-user", "descriptor_key": "user"}}],
-                "limit": {"rate_limit": {"requests_per_unit": 7, "unit": "MINUTE"}}, "hits_addend": {"number": 3}},
+                "limit": {"rate_limit": {"requests_per_unit": 7, "unit": "MINUTE"}}},
             {"actions": [{"generic_key": {"descriptor_value": "all"}}]},
             {"actions": [{"request_headers": {"header_name": "x-absent", "descriptor_key": "absent"}}]},
         ]});
@@ -167,7 +167,6 @@ fn the_service_is_asked_about_the_requests_descriptors() {
             message.descriptors[0].limit.map(|limit| (limit.requests_per_unit, limit.unit)),
             Some((7, 2))
         );
-        assert_eq!(message.descriptors[0].hits_addend, Some(3));
         assert_eq!(proxy.stat("cluster.up.ratelimit.ok"), 1);
         assert_eq!(proxy.stat("cluster.limits.upstream_rq_total"), 1);
     }
@@ -197,7 +196,8 @@ fn a_request_past_the_limit_is_refused() {
         let mut client = proxy.connect();
         let refused = ask(&mut client, USER);
         assert!(
-            refused.starts_with("HTTP/1.1 429 Too Many Requests\nx-envoy-ratelimited: true\n"),
+            refused
+                .starts_with("HTTP/1.1 429 Too Many Requests\nx-why: too many\nx-envoy-ratelimited: true\n"),
             "{refused}"
         );
         for field in [

@@ -12,7 +12,7 @@ use crate::fraction::Fraction;
 use crate::header_ops::HeaderOps;
 use crate::ids::ClusterSlot;
 use crate::metadata::{Metadata, Value};
-use crate::request::{Request, query_parameter, split_path, with_header};
+use crate::request::{Request, percent_decoded, query_parameter, split_path};
 use crate::route::{HeaderMatch, QueryMatch};
 use crate::strings::Str;
 use crate::token_bucket::TokenBucket;
@@ -186,13 +186,14 @@ impl Action {
                     ":path" => Some(request.path().to_owned()),
                     ":method" => Some(request.method().to_owned()),
                     ":authority" | "host" => Some(request.authority().to_owned()),
-                    _ => with_header(request, name, |value| String::from_utf8_lossy(value).into_owned()),
+                    ":scheme" => Some(request.scheme().to_owned()),
+                    _ => request.header(name, 0).map(|value| String::from_utf8_lossy(value).into_owned()),
                 };
                 optional(key, value, *skip_if_absent)
             }
             Action::Query { name, key, skip_if_absent } => {
                 let value = query_parameter(split_path(request.path()).query, name);
-                optional(key, value.map(str::to_owned), *skip_if_absent)
+                optional(key, value.map(percent_decoded), *skip_if_absent)
             }
             Action::RemoteAddress => {
                 optional("remote_address", around.client.map(|ip| ip.to_canonical().to_string()), false)
@@ -208,7 +209,7 @@ impl Action {
             }
             Action::QueryMatches { key, value, expect, parameters } => {
                 let query = split_path(request.path()).query;
-                fixed(key, value, parameters.iter().all(|one| one.matches(query)) == *expect)
+                fixed(key, value, parameters.iter().all(|one| one.matches_decoded(query)) == *expect)
             }
             Action::RouteMetadata { key, namespace, path, default, skip_if_absent } => {
                 let found = around.route_metadata.and_then(|metadata| metadata.at(namespace, path));

@@ -81,6 +81,7 @@ pub fn shared() -> &'static Backends {
         for name in crate::http2::BACKENDS {
             addresses.insert(name, crate::http2::start_backend(name, journal.clone()));
         }
+        addresses.insert(crate::rate_limits::SERVICE, crate::rate_limits::start(journal.clone()));
         addresses.insert("echo", ringsail_harness::upstream::echo().expect("a loopback listener"));
         addresses.insert("refused", ringsail_harness::upstream::refused().expect("a free port"));
         Backends { journal, addresses }

@@ -15,6 +15,7 @@ pub mod backend;
 pub mod case;
 pub mod differences;
 pub mod http2;
+pub mod rate_limits;
 pub mod scenario;
 pub mod suite;
 pub mod suites;

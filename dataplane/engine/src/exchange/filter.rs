@@ -325,21 +325,28 @@ async fn ask_service(
         x.response.reset(limit.status_on_error);
         return Ok(Some(x.reply(reply).await));
     };
-    x.left.told_by_service = rate_limit::Told::of(&mut verdict, limit.ratelimit_headers);
+    let told = rate_limit::Told::of(&mut verdict, limit);
     count(if verdict.over_limit { ClusterCounter::RatelimitOverLimit } else { ClusterCounter::RatelimitOk });
+    if verdict.over_limit
+        && let Some(state) = &target
+    {
+        // Compat: the cluster counts the answer that it would not give.
+        state.stats.count_answer(limit.status);
+    }
     if !verdict.over_limit || !limit.enforced.chooses(fastrand::u64(..)) {
         for (name, value) in &verdict.request_headers {
             let fields = x.request.fields_mut();
             fields.append(name, value.as_bytes()).map_err(|_| Failure::HeadTooLargeAfterEdits)?;
         }
+        x.left.told_by_service = told;
         return Ok(None);
     }
     let grpc_status = if limit.resource_exhausted { GRPC_RESOURCE_EXHAUSTED } else { GRPC_UNAVAILABLE };
     let reply = Reply {
         body: &verdict.body,
         flag: Some(ResponseFlag::RateLimited),
+        told: Some(&told),
         headers: Some(&limit.response_headers),
-        header: (!limit.no_envoy_header).then_some(("x-envoy-ratelimited", b"true")),
         grpc_status: Some(grpc_status),
         ..Reply::new(limit.status, "request_rate_limited")
     };

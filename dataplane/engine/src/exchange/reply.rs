@@ -14,6 +14,7 @@ use super::{Ending, Exchange, filter, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::filters::cors;
+use crate::filters::rate_limit::Told;
 use crate::headers::{edits, response};
 use crate::local_reply::LocalReply;
 use crate::record;
@@ -33,7 +34,9 @@ pub(super) struct Reply<'a> {
     pub(super) closes: bool,
     /// gRPC status, when it is not the one that follows from `status`.
     pub(super) grpc_status: Option<u32>,
-    /// The filter's own headers, behind those of the route.
+    /// What a rate limit service tells, behind the headers of the route.
+    pub(super) told: Option<&'a Told>,
+    /// The filter's own headers, behind these.
     pub(super) headers: Option<&'a HeaderOps>,
     /// One more of them.
     pub(super) header: Option<(&'static str, &'a [u8])>,
@@ -50,6 +53,7 @@ impl Reply<'_> {
             flag: None,
             closes: false,
             grpc_status: None,
+            told: None,
             headers: None,
             header: None,
             plain: false,
@@ -181,6 +185,9 @@ impl Exchange<'_> {
     ) -> Result<bool, EditError> {
         if !reply.plain {
             self.edit_response()?;
+        }
+        if let Some(told) = reply.told {
+            told.write(self.response.fields_mut())?;
         }
         if let Some(ops) = reply.headers {
             let context = values::Context::of(&self.facts, self.trail);

@@ -42,24 +42,39 @@ pub fn question<'a>(
 /// What answers to a request say of it.
 #[derive(Debug, Default)]
 pub struct Told {
-    headers: Vec<(String, String)>,
+    of_service: Vec<(String, String)>,
+    /// The request is past the limit, and its answer says so.
+    limited: bool,
+    of_limit: Vec<(&'static str, String)>,
 }
 
 impl Told {
-    /// The service's headers, and those of the limit where they are wanted.
-    pub fn of(verdict: &mut Verdict, ratelimit_headers: bool) -> Told {
-        let mut headers = Vec::new();
-        if let Some((limit, remaining, reset)) = verdict.told.take().filter(|_| ratelimit_headers) {
-            headers.push(("x-ratelimit-limit".to_owned(), limit));
-            headers.push(("x-ratelimit-remaining".to_owned(), remaining.to_string()));
-            headers.push(("x-ratelimit-reset".to_owned(), reset.to_string()));
+    /// The service's headers, the mark where it is wanted, and what is left of the limit where that is wanted.
+    pub fn of(verdict: &mut Verdict, limit: &GlobalRateLimit) -> Told {
+        let mut of_limit = Vec::new();
+        if let Some((most, remaining, reset)) = verdict.told.take().filter(|_| limit.ratelimit_headers) {
+            of_limit.push(("x-ratelimit-limit", most));
+            of_limit.push(("x-ratelimit-remaining", remaining.to_string()));
+            of_limit.push(("x-ratelimit-reset", reset.to_string()));
         }
-        headers.append(&mut verdict.response_headers);
-        Told { headers }
+        Told {
+            of_service: std::mem::take(&mut verdict.response_headers),
+            limited: verdict.over_limit && !limit.no_envoy_header,
+            of_limit,
+        }
     }
 
     /// Adds the headers.
     pub fn write(&self, fields: &mut Fields) -> Result<(), EditError> {
-        self.headers.iter().try_for_each(|(name, value)| fields.append(name, value.as_bytes()))
+        for (name, value) in &self.of_service {
+            fields.append(name, value.as_bytes())?;
+        }
+        if self.limited {
+            fields.append("x-envoy-ratelimited", b"true")?;
+        }
+        for (name, value) in &self.of_limit {
+            fields.append(name, value.as_bytes())?;
+        }
+        Ok(())
     }
 }

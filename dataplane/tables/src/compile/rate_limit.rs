@@ -36,8 +36,15 @@ const SERVICE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(20);
 const TOO_MANY_REQUESTS: u16 = 429;
 const INTERNAL_SERVER_ERROR: u16 = 500;
 
-/// The list at `rate_limits` of any level.
+/// The list at `rate_limits` of a route or virtual host.
+///
+/// Compat: how much a request counts is said in the settings of the filter only; Envoy passes it over here.
 pub(super) fn rules(cx: &mut Context<'_>, list: &[route::RateLimit]) -> Box<[Rule]> {
+    cx.each("rate_limits", list, |cx, value| Some(Rule { hits: None, ..rule(cx, value)? }))
+}
+
+/// The same list among the settings of a filter.
+fn rules_of_filter(cx: &mut Context<'_>, list: &[route::RateLimit]) -> Box<[Rule]> {
     cx.each("rate_limits", list, rule)
 }
 
@@ -213,7 +220,7 @@ pub(super) fn local(cx: &mut Context<'_>, value: &WireLocal) -> Option<Arc<Local
         resource_exhausted: value.rate_limited_as_resource_exhausted,
         stage: value.stage,
         virtual_host_rules,
-        rules: rules(cx, &value.rate_limits),
+        rules: rules_of_filter(cx, &value.rate_limits),
     };
     (limit.enabled.numerator > 0).then(|| Arc::new(limit))
 }
@@ -352,7 +359,7 @@ pub(super) fn global_of_route(
     };
     Some(Arc::new(GlobalRateLimitOfRoute {
         virtual_host_rules,
-        rules: rules(cx, &value.rate_limits),
+        rules: rules_of_filter(cx, &value.rate_limits),
         domain: cx.intern_set(&value.domain),
     }))
 }
