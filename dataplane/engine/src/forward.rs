@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use ringsail_http::{BodyLength, Progress as Decoded, ResponseDecoder, ResponseHead};
 use ringsail_runtime::net::Stream;
-use ringsail_runtime::time::now;
+use ringsail_runtime::time::{now, sleep_until};
 
 use crate::body::RequestBody;
 use crate::failure::Failure;
@@ -17,6 +17,7 @@ use crate::filters::grpc_web;
 use crate::inflow::Inflow;
 use crate::limits::{COPIED_BODY_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::message::{Closed, Incoming, Lost, Outgoing};
+use crate::pace::Pace;
 use crate::progress::{Deadlines, Progress};
 
 /// Runs `main` while the client's side goes on and the deadlines are watched. `client` ends only by failing.
@@ -200,6 +201,7 @@ pub async fn response_body(
     length: BodyLength,
     downstream: &mut Outgoing<'_>,
     mut web: Option<&mut grpc_web::Writer>,
+    pace: Option<&Pace>,
     progress: &Progress,
 ) -> Result<bool, Failure> {
     let ended_early =
@@ -223,7 +225,10 @@ pub async fn response_body(
             }
             let leaving = web.as_mut().map_or(data, |web| web.data(data));
             progress.count_sent(leaving.len(), data);
-            downstream.data(leaving).await.map_err(|_| Failure::ClientGone)?;
+            match pace {
+                None => downstream.data(leaving).await.map_err(|_| Failure::ClientGone)?,
+                Some(pace) => send_paced(leaving, pace, downstream, progress).await?,
+            }
             if data.len() > COPIED_BODY_BYTES_MAX {
                 progress.touch();
             }
@@ -252,6 +257,29 @@ pub async fn response_body(
             Err(Lost::Malformed) => return Err(Failure::ResponseProtocol),
         }
     }
+}
+
+/// Sends data no faster than allowed.
+async fn send_paced(
+    mut data: &[u8],
+    pace: &Pace,
+    downstream: &mut Outgoing<'_>,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    while !data.is_empty() {
+        match pace.take(data.len(), now()) {
+            Ok(length) => {
+                let (piece, rest) = data.split_at(length);
+                downstream.data(piece).await.map_err(|_| Failure::ClientGone)?;
+                data = rest;
+            }
+            Err(next) => {
+                flush(downstream, progress).await?;
+                sleep_until(next).await;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn flush(downstream: &mut Outgoing<'_>, progress: &Progress) -> Result<(), Failure> {

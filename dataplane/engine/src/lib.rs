@@ -41,6 +41,7 @@ pub mod inflow;
 pub mod limits;
 pub mod local_reply;
 pub mod message;
+pub mod pace;
 pub mod progress;
 pub mod record;
 pub mod relay;

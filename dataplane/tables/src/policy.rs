@@ -1,6 +1,9 @@
 //! Per-route policies the engine carries out: retry, fault injection, CORS.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use ringsail_runtime::lease::Pool;
 
 use crate::fraction::Fraction;
 use crate::route::HeaderMatch;
@@ -176,8 +179,21 @@ pub struct Fault {
     pub upstream_cluster: Str,
     /// Applies only to these downstream nodes (`x-envoy-downstream-service-node`), when not empty.
     pub downstream_nodes: Box<[Str]>,
-    /// Most faults active at once.
-    pub active_faults_max: Option<u32>,
+    /// Slows answers down.
+    pub response_rate: Option<FaultRate>,
+    /// Most faults active at once, and what is left of them; `None` means no limit.
+    ///
+    /// Compat: Envoy counts the faults of all settings under one `stat_prefix` towards each limit.
+    pub active_faults: Option<Arc<Pool>>,
+}
+
+/// A bandwidth for answers. Source: `envoy.extensions.filters.common.fault.v3.FaultRateLimit`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FaultRate {
+    /// KiB a second; `None` leaves it to the request's `x-envoy-fault-throughput-response`.
+    pub kib_per_second: Option<u64>,
+    /// Which share of requests; `x-envoy-fault-throughput-response-percentage` may lower it where the request decides.
+    pub share: Fraction,
 }
 
 /// A delay before the request goes on.

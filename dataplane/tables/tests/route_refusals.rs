@@ -199,9 +199,10 @@ fn faults_and_mutations_say_what_they_do() {
     check_filter(fault(json!({"abort": {"http_status": 600}})), "abort.http_status: 600 is not in 200..600");
     check_filter(fault(json!({"delay": {}})), "delay.fixed_delay: is not set");
     check_filter(
-        fault(json!({"response_rate_limit": {"fixed_limit": {"limit_kbps": 1}}})),
-        "response_rate_limit: response rate limits are not supported",
+        fault(json!({"response_rate_limit": {"fixed_limit": {"limit_kbps": 0}}})),
+        "response_rate_limit.fixed_limit.limit_kbps: is 0",
     );
+    check_filter(fault(json!({"response_rate_limit": {"header_limit": {}}})), "");
     let mutation = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
         "mutations": {"response_trailers_mutations": [{"remove": "x"}]}});

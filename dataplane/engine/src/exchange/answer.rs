@@ -168,8 +168,9 @@ pub(super) async fn tunnel_from_here(
     let client = pin!(forward::request(&mut source.body, upstream, facts.progress));
     let mut arrived = Inflow::default();
     let mut incoming = Incoming::h1(&connection.stream, &mut arrived, BodyLength::Tunnel);
-    let outgoing = &mut x.outgoing;
-    let body = forward::response_body(&mut incoming, BodyLength::Tunnel, outgoing, None, facts.progress);
+    let (outgoing, tunnel) = (&mut x.outgoing, BodyLength::Tunnel);
+    let pace = x.left.pace.as_ref();
+    let body = forward::response_body(&mut incoming, tunnel, outgoing, None, pace, facts.progress);
     together(client, &mut x.deadlines, facts.progress, body).await?;
     Ok(Ending::Close)
 }

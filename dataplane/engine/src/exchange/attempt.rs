@@ -335,8 +335,9 @@ async fn converse(
     }
     let mut incoming = answer.body(prepared.inward).ok_or(Failure::UpstreamProtocol)?;
     let mut web = x.left.grpc_web.map(grpc_web::Writer::new);
-    let outgoing = &mut x.outgoing;
-    let body = forward::response_body(&mut incoming, prepared.inward, outgoing, web.as_mut(), progress);
+    let (outgoing, pace) = (&mut x.outgoing, x.left.pace.as_ref());
+    let inward = prepared.inward;
+    let body = forward::response_body(&mut incoming, inward, outgoing, web.as_mut(), pace, progress);
     let clean = together(client, &mut x.deadlines, progress, body).await?;
     progress.answer_complete.set(Some(now()));
     let reusable = clean && keep_upstream && progress.request_sent.get().is_some();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringsail_http::{EditError, RequestHead};
 use ringsail_runtime::publish::Current;
-use ringsail_runtime::time::sleep;
+use ringsail_runtime::time::{now, sleep};
 use ringsail_tables::Tables;
 use ringsail_tables::hcm::HttpFilter;
 use ringsail_tables::policy::{CorsPolicy, Fault};
@@ -16,13 +16,13 @@ use ringsail_telemetry::{ClusterCounter, HttpCounter, ResponseFlag};
 
 use super::reply::Reply;
 use super::{Ending, Exchange, Source, values};
-use crate::breaker;
 use crate::decimal::Decimal;
 use crate::failure::Failure;
 use crate::filters::{cors, fault, grpc_web, local_rate_limit, mirror, rate_limit};
 use crate::forward::together;
 use crate::grpc;
 use crate::headers::edits;
+use crate::pace::Pace;
 use crate::progress::{Deadlines, Limits};
 use crate::telemetry;
 use crate::view::RequestView;
@@ -43,6 +43,8 @@ pub(super) struct Left {
     pub(super) grpc_web: Option<grpc_web::Call>,
     /// Held to the end: the request has a fault.
     fault: Option<fault::Active>,
+    /// The answer is slowed down.
+    pub(super) pace: Option<Pace>,
     /// Cookies made for the client, as values of `set-cookie`.
     pub(super) cookies: Vec<String>,
 }
@@ -184,9 +186,14 @@ async fn inject(
     let Some(stats) = x.facts.http_stats() else { return Ok(None) };
     let shard = x.facts.shard;
     // Compat: a request counts once, whatever is done to it.
-    let max = fault.active_faults_max.map(|max| breaker::lease(max, shard.number, shard.count, 0));
-    let Some(active) = fault::Active::begin(stats, max) else { return Ok(None) };
+    let (number, count) = (shard.number as usize, shard.count as usize);
+    let active = fault::Active::begin(stats, fault.active_faults.as_ref(), number, count);
+    let Some(active) = active else { return Ok(None) };
     x.left.fault = Some(active);
+    if let Some(rate) = verdict.kib_per_second {
+        stats.add(HttpCounter::FaultResponseRlInjected, 1);
+        x.left.pace = Some(Pace::new(rate.saturating_mul(1024), now()));
+    }
     if let Some(delay) = verdict.delay {
         stats.add(HttpCounter::FaultDelaysInjected, 1);
         x.trail.flag(ResponseFlag::DelayInjected);

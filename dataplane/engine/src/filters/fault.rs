@@ -1,21 +1,25 @@
 //! Injected faults. Source: `envoy.extensions.filters.http.fault.v3.HTTPFault`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringsail_http::RequestHead;
+use ringsail_runtime::lease::Pool;
 use ringsail_tables::fraction::Fraction;
 use ringsail_tables::policy::{AbortStatus, Fault};
 use ringsail_telemetry::{HttpCounter, HttpGauge, HttpStats};
 
 use crate::view::RequestView;
 
-/// What to do to a request; first the delay, then the abort.
+/// What to do to a request: first the delay, then the abort; the bandwidth is for an answer that comes after both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Hold it back for so long.
     pub delay: Option<Duration>,
     /// Answer it here.
     pub abort: Option<AbortStatus>,
+    /// Send its answer at so many KiB a second.
+    pub kib_per_second: Option<u64>,
 }
 
 /// Draws the faults for one request to a cluster. `random` gives a number per share, as Envoy draws anew for each.
@@ -52,7 +56,15 @@ pub fn judge(
             asked_status(request).filter(|_| share.chooses(random()))
         }
     });
-    Verdict { delay, abort }
+    let kib_per_second = fault.response_rate.and_then(|rate| match rate.kib_per_second {
+        Some(rate_fixed) => rate.share.chooses(random()).then_some(rate_fixed),
+        None => {
+            let share = asked_share(request, "x-envoy-fault-throughput-response-percentage", rate.share);
+            number(request, "x-envoy-fault-throughput-response")
+                .filter(|asked| *asked > 0 && share.chooses(random()))
+        }
+    });
+    Verdict { delay, abort, kib_per_second }
 }
 
 /// The share a request asks for, as far as the configured one allows. It counts in the configured denominator.
@@ -77,30 +89,42 @@ fn number(request: &RequestHead, name: &str) -> Option<u64> {
 
 /// A request that has a fault, until it is over.
 #[derive(Debug)]
-pub struct Active(HttpStats);
+pub struct Active {
+    stats: HttpStats,
+    /// The limit a unit was taken from, and the shard that took it.
+    taken: Option<(Arc<Pool>, usize)>,
+}
 
 impl Active {
-    /// Counts one more, unless there are `max` already. That bound is of the process; a shard has its share of it.
-    pub fn begin(stats: &HttpStats, max: Option<u32>) -> Option<Active> {
-        if max.is_some_and(|max| stats.gauge(HttpGauge::FaultActiveFaults) >= u64::from(max)) {
+    /// Counts one more for shard `shard` of `shards`, unless there are as many in the process as there may be.
+    pub fn begin(
+        stats: &HttpStats,
+        limit: Option<&Arc<Pool>>,
+        shard: usize,
+        shards: usize,
+    ) -> Option<Active> {
+        if limit.is_some_and(|pool| !pool.take(shard, shards)) {
             stats.add(HttpCounter::FaultFaultsOverflow, 1);
             return None;
         }
         stats.raise(HttpGauge::FaultActiveFaults, 1);
-        Some(Active(stats.clone()))
+        Some(Active { stats: stats.clone(), taken: limit.map(|pool| (pool.clone(), shard)) })
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.lower(HttpGauge::FaultActiveFaults, 1);
+        self.stats.lower(HttpGauge::FaultActiveFaults, 1);
+        if let Some((pool, shard)) = &self.taken {
+            pool.give_back(*shard);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ringsail_http::Method;
-    use ringsail_tables::policy::{FaultAbort, FaultDelay};
+    use ringsail_tables::policy::{FaultAbort, FaultDelay, FaultRate};
 
     use super::*;
 
@@ -120,7 +144,8 @@ mod tests {
             headers: Box::default(),
             upstream_cluster: Default::default(),
             downstream_nodes: Box::default(),
-            active_faults_max: None,
+            response_rate: None,
+            active_faults: None,
         }
     }
 
@@ -140,6 +165,20 @@ mod tests {
             assert_eq!(asked(&[("x-envoy-fault-abort-request", bad)]).abort, None, "{bad}");
             assert_eq!(asked(&[("x-envoy-fault-delay-request", "x")]).delay, None);
         }
+    }
+
+    #[test]
+    fn a_request_may_ask_for_the_bandwidth_of_its_answer() {
+        let share = Fraction { numerator: 50, denominator: 100 };
+        let fault =
+            Fault { response_rate: Some(FaultRate { kib_per_second: None, share }), ..by_header(0, 100) };
+        let asked =
+            |fields: &[(&str, &str)], random| judge(&fault, &request(fields), None, || random).kib_per_second;
+        let rate = ("x-envoy-fault-throughput-response", "64");
+        assert_eq!((asked(&[rate], 49), asked(&[rate], 50), asked(&[], 0)), (Some(64), None, None));
+        let never = ("x-envoy-fault-throughput-response-percentage", "0");
+        assert_eq!(asked(&[rate, never], 0), None);
+        assert_eq!(asked(&[("x-envoy-fault-throughput-response", "0")], 0), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost_types::Any;
+use ringsail_runtime::lease::Pool;
 use ringsail_xds::envoy::config::route::v3 as pb;
 use ringsail_xds::envoy::extensions::filters::common::fault::v3 as fault_common;
 use ringsail_xds::envoy::extensions::filters::http::cors::v3 as cors;
@@ -26,7 +27,7 @@ use super::value::{duration, fraction, holds, runtime_fraction, timeout, unpack}
 use crate::fraction::Fraction;
 use crate::header_ops::HeaderMutations;
 use crate::policy::{
-    AbortStatus, BACK_OFF_BASE, BACK_OFF_MAX_FACTOR, CorsPolicy, Fault, FaultAbort, FaultDelay,
+    AbortStatus, BACK_OFF_BASE, BACK_OFF_MAX_FACTOR, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultRate,
     RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy,
 };
 use crate::route::{FilterOverrides, Override};
@@ -198,7 +199,11 @@ pub(super) fn fault_settings(cx: &mut Context<'_>, value: &fault::HttpFault) -> 
         Some(value) => cx.at("abort", |cx| fault_abort(cx, value)),
         None => None,
     };
-    if delay.is_none() && abort.is_none() {
+    let response_rate = match &value.response_rate_limit {
+        Some(value) => cx.at("response_rate_limit", |cx| fault_rate(cx, value)),
+        None => None,
+    };
+    if delay.is_none() && abort.is_none() && response_rate.is_none() {
         return None;
     }
     Some(Arc::new(Fault {
@@ -207,7 +212,8 @@ pub(super) fn fault_settings(cx: &mut Context<'_>, value: &fault::HttpFault) -> 
         headers: cx.each("headers", &value.headers, header_match),
         upstream_cluster: cx.intern(&value.upstream_cluster),
         downstream_nodes: value.downstream_nodes.iter().map(|node| cx.intern(node)).collect(),
-        active_faults_max: value.max_active_faults,
+        response_rate,
+        active_faults: value.max_active_faults.map(|max| Arc::new(Pool::new(max))),
     }))
 }
 
@@ -219,6 +225,17 @@ fn fault_delay(cx: &mut Context<'_>, value: &fault_common::FaultDelay) -> Option
         None => return cx.refuse("fixed_delay", "is not set"),
     };
     Some(FaultDelay { duration: delay, share: share(cx, value.percentage.as_ref())? })
+}
+
+fn fault_rate(cx: &mut Context<'_>, value: &fault_common::FaultRateLimit) -> Option<FaultRate> {
+    use fault_common::fault_rate_limit::LimitType;
+    let kib_per_second = match &value.limit_type {
+        Some(LimitType::FixedLimit(limit)) if limit.limit_kbps > 0 => Some(limit.limit_kbps),
+        Some(LimitType::FixedLimit(_)) => return cx.refuse("fixed_limit.limit_kbps", "is 0"),
+        Some(LimitType::HeaderLimit(_)) => None,
+        None => return cx.refuse("", "names no limit"),
+    };
+    Some(FaultRate { kib_per_second, share: share(cx, value.percentage.as_ref())? })
 }
 
 fn fault_abort(cx: &mut Context<'_>, value: &fault::FaultAbort) -> Option<FaultAbort> {

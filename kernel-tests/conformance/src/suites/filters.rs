@@ -12,6 +12,23 @@ const DRAWS: usize = 600;
 /// A fault's delay, well above what a busy machine adds.
 const DELAY: Duration = Duration::from_millis(400);
 
+/// A field whose echo takes most of a second at 1 KiB a second.
+const LONG: &str = concat!(
+    "x-long: ",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "\r\n"
+);
+/// The same, and the rate.
+const LONG_WITH_RATE: &str = concat!(
+    "x-envoy-fault-throughput-response: 1\r\nx-long: ",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "\r\n"
+);
+
 fn fault(id: &'static str, fault: Value) -> Scenario {
     Scenario::new(id).entry(json!({"typed_per_filter_config": {"envoy.filters.http.fault": filter_config("fault.v3.HTTPFault", fault)}}))
 }
@@ -71,6 +88,7 @@ pub fn suite() -> Suite {
     let percent = |numerator: u32| json!({"numerator": numerator, "denominator": "HUNDRED"});
     let abort = |percentage: Value| json!({"abort": {"http_status": 503, "percentage": percentage}});
     let delay = |percentage: Value| json!({"delay": {"fixed_delay": "0.4s", "percentage": percentage}});
+    let rate = |percentage: Value| json!({"response_rate_limit": {"fixed_limit": {"limit_kbps": 1}, "percentage": percentage}});
     let origin = |text: &str| json!([{"exact": text}]);
     let preflight = "origin: https://a.example\r\naccess-control-request-method: GET\r\n";
     let scenarios = vec![
@@ -130,6 +148,13 @@ pub fn suite() -> Suite {
         ),
         delayed("fault-delay-is-not-in-the-timeout", delay(percent(100)), "")
             .route(json!({"timeout": "0.3s"})),
+        delayed("fault-response-rate", rate(percent(100)), LONG),
+        delayed("fault-response-rate-never", rate(percent(0)), LONG),
+        delayed(
+            "fault-response-rate-by-header",
+            json!({"response_rate_limit": {"header_limit": {}, "percentage": percent(100)}}),
+            LONG_WITH_RATE,
+        ),
         // CORS.
         cors(
             "cors-preflight",

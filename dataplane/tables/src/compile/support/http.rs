@@ -354,7 +354,7 @@ pub(super) static FAULT: Message = Message {
         row(4, "headers", Repeated(&HEADER_MATCHER)),
         row(5, "downstream_nodes", Supported),
         row(6, "max_active_faults", Supported),
-        row(7, "response_rate_limit", Refused("response rate limits are not supported")),
+        row(7, "response_rate_limit", Message(&FAULT_RATE)),
         row(8, "delay_percent_runtime", Ignored("there is no runtime layer that could override values")),
         row(9, "abort_percent_runtime", Ignored("there is no runtime layer that could override values")),
         row(10, "delay_duration_runtime", Ignored("there is no runtime layer that could override values")),
@@ -387,6 +387,23 @@ pub(super) static FAULT_DELAY: Message = Message {
         row(5, "header_delay", Message(&HEADER_DELAY)),
     ],
 };
+
+pub(super) static FAULT_RATE: Message = Message {
+    name: "envoy.extensions.filters.common.fault.v3.FaultRateLimit",
+    fields: &[
+        row(1, "fixed_limit", Message(&FIXED_LIMIT)),
+        row(2, "percentage", Message(&FRACTIONAL_PERCENT)),
+        row(3, "header_limit", Message(&HEADER_LIMIT)),
+    ],
+};
+
+pub(super) static FIXED_LIMIT: Message = Message {
+    name: "envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit",
+    fields: &[row(1, "limit_kbps", Supported)],
+};
+
+pub(super) static HEADER_LIMIT: Message =
+    Message { name: "envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit", fields: &[] };
 
 pub(super) static FAULT_ABORT: Message = Message {
     name: "envoy.extensions.filters.http.fault.v3.FaultAbort",
