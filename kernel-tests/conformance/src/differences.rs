@@ -58,13 +58,8 @@ pub struct Pending {
     pub missing: &'static str,
 }
 
-const fn waits(case: &'static str, missing: &'static str) -> Pending {
-    Pending { case, missing }
-}
-
 /// Everything that is known to be missing. Whoever builds it takes the line away.
-pub const PENDING: &[Pending] = &[
-];
+pub const PENDING: &[Pending] = &[];
 
 /// What `case` waits for, if it does.
 pub fn pending(case: &str) -> Option<&'static str> {
