@@ -21,6 +21,7 @@ mod diagnostic;
 mod generated;
 mod kind;
 pub mod limits;
+mod mesh_config;
 mod object;
 mod path;
 pub mod validate;
@@ -30,6 +31,7 @@ pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use generated::{istio, k8s, ringsail as unread};
 pub use istio::mesh::v1alpha1::MeshConfig;
 pub use kind::{Kind, Spec};
+pub use mesh_config::{find_mesh_config, read_mesh_config};
 pub use object::{Object, ObjectKey, ObjectMeta, STANDS_IN};
 pub use path::{FieldPath, Segment};
 

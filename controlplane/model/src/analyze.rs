@@ -1,8 +1,11 @@
 //! What the mesh accepts but probably does not mean: findings that need more than one object.
 
+mod providers;
+
 use std::collections::BTreeMap;
 
 use ringsail_api::networking::DestinationRule;
+use ringsail_api::validate::UNENFORCED;
 use ringsail_api::{Diagnostic, Kind, Object, ObjectKey, Severity, Spec};
 
 use crate::host;
@@ -88,10 +91,50 @@ pub fn analyze(builder: &MeshBuilder) -> Vec<Diagnostic> {
                     )
                 }));
             }
+            Spec::Telemetry(spec) => {
+                let problems = providers::of_telemetry(mesh, spec).into_iter();
+                found.extend(problems.map(|problem| provider_warning(object, key, problem)));
+            }
+            Spec::ConfigMap(_) if object.meta.name == MESH_CONFIG_MAP => {
+                let problems = providers::of_mesh_config(mesh).into_iter();
+                found.extend(problems.map(|problem| provider_warning(object, key, problem)));
+            }
+            Spec::EnvoyFilter(_) => found.extend(refused_patches(mesh, object, key)),
             _ => {}
         }
     }
     found
+}
+
+/// Name of the ConfigMap that holds MeshConfig. Source: Istio's charts.
+const MESH_CONFIG_MAP: &str = "istio";
+
+fn provider_warning(object: &Object, key: &ObjectKey, problem: providers::Finding) -> Diagnostic {
+    let (code, field_path, message) = problem;
+    Diagnostic { code, ..warning(object, key, "", field_path, message) }
+}
+
+/// An EnvoyFilter of which a part cannot be applied is not applied at all: that is an error, because nobody can tell
+/// from outside whether it mattered for security.
+fn refused_patches(mesh: &Mesh, object: &Object, key: &ObjectKey) -> Vec<Diagnostic> {
+    let own = mesh
+        .envoy_filters()
+        .iter()
+        .find(|filter| filter.name == key.name && filter.namespace == key.namespace);
+    let refusals = own.into_iter().flat_map(|filter| &filter.refusals);
+    refusals
+        .map(|refusal| Diagnostic {
+            severity: Severity::Error,
+            fix: Some("remove the patch; see deploy/docs/envoy-fields.md for what is supported".to_owned()),
+            ..warning(
+                object,
+                key,
+                UNENFORCED,
+                refusal.field_path.clone(),
+                format!("{}, so no patch of the object is applied", refusal.message),
+            )
+        })
+        .collect()
 }
 
 /// Settings that are accepted and have no effect: traffic flows as without them.

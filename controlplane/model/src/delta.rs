@@ -21,6 +21,10 @@ pub struct Delta {
     pub gateways: BTreeSet<String>,
     /// Sidecars, as `namespace/name`.
     pub sidecars: BTreeSet<String>,
+    /// Telemetry objects, as `namespace/name`.
+    pub telemetries: BTreeSet<String>,
+    /// EnvoyFilters, as `namespace/name`.
+    pub envoy_filters: BTreeSet<String>,
 }
 
 impl Delta {
@@ -43,5 +47,7 @@ impl Delta {
         self.destination_rules.extend(later.destination_rules);
         self.gateways.extend(later.gateways);
         self.sidecars.extend(later.sidecars);
+        self.telemetries.extend(later.telemetries);
+        self.envoy_filters.extend(later.envoy_filters);
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use crate::destination_rule::{DestinationRule, DestinationRuleIndex};
 use crate::endpoint::ServiceEndpoints;
+use crate::envoy_filter::{self, EnvoyFilter, Patch};
 use crate::gateway::Gateway;
 use crate::labels::Labels;
+use crate::proxy::Proxy;
 use crate::registry::endpoints::EndpointIndex;
 use crate::registry::services::ServiceIndex;
 use crate::service::{Service, ServiceKey};
 use crate::settings::MeshSettings;
 use crate::sidecar::Sidecar;
+use crate::telemetry::Telemetry;
 use crate::virtual_service::VirtualService;
 
 /// One immutable state of the mesh. Parts that a change does not touch are shared with the snapshot before, so pointer
@@ -32,6 +35,8 @@ pub struct Mesh {
     pub(crate) destination_rules: Arc<DestinationRuleIndex>,
     pub(crate) gateways: Arc<Vec<Arc<Gateway>>>,
     pub(crate) sidecars: Arc<Vec<Arc<Sidecar>>>,
+    pub(crate) telemetries: Arc<Vec<Arc<Telemetry>>>,
+    pub(crate) envoy_filters: Arc<Vec<Arc<EnvoyFilter>>>,
 }
 
 impl Mesh {
@@ -65,6 +70,22 @@ impl Mesh {
         &self.sidecars
     }
 
+    /// All Telemetry objects, oldest first.
+    pub fn telemetries(&self) -> &[Arc<Telemetry>] {
+        &self.telemetries
+    }
+
+    /// All EnvoyFilters, oldest first, refused ones included.
+    pub fn envoy_filters(&self) -> &[Arc<EnvoyFilter>] {
+        &self.envoy_filters
+    }
+
+    /// The patches of EnvoyFilters that concern a proxy, in the order they are applied.
+    pub fn patches_for(&self, proxy: &Proxy) -> Vec<Arc<Patch>> {
+        let filters = self.envoy_filters.iter().map(|filter| &**filter);
+        envoy_filter::patches_for(filters, proxy, &self.settings.root_namespace)
+    }
+
     /// Endpoints of a service; none for an unknown one.
     pub fn endpoints(&self, key: &ServiceKey) -> Arc<ServiceEndpoints> {
         self.endpoints.get(key).unwrap_or(&self.no_endpoints).clone()
@@ -83,6 +104,20 @@ impl Mesh {
         service: &Service,
     ) -> Option<&Arc<DestinationRule>> {
         self.destination_rules.find(namespace, workload, &service.key, &self.settings.root_namespace)
+    }
+
+    /// The service of a collector of logs or spans: `namespace/hostname`, or `hostname` where only one namespace has it.
+    pub fn collector(&self, name: &str) -> Option<&Arc<Service>> {
+        match name.split_once('/') {
+            Some((namespace, hostname)) => {
+                let key = ServiceKey { namespace: namespace.to_owned(), hostname: hostname.to_owned() };
+                self.services.get(&key)
+            }
+            None => match self.services.with_hostname(name) {
+                [only] => Some(only),
+                _ => None,
+            },
+        }
     }
 
     /// What the workload at these addresses offers: services that have an endpoint there, oldest first.

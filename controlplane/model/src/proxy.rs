@@ -66,6 +66,16 @@ pub struct Proxy {
     pub node_name: String,
     /// Service account.
     pub service_account: String,
+    /// What spans and collectors call it: `node.cluster`.
+    pub service_cluster: String,
+    /// Mesh it belongs to.
+    pub mesh_id: String,
+    /// Name of the Deployment or the like.
+    pub workload_name: String,
+    /// Annotations of the workload.
+    pub annotations: Labels,
+    /// The metadata that are single values, as text.
+    pub metadata: Labels,
     /// It answers DNS itself and uses made-up addresses of ServiceEntries.
     pub dns_auto_allocate: bool,
     /// It may not bind ports below 1024.
@@ -168,12 +178,22 @@ impl Proxy {
             network: metadata.text("NETWORK").unwrap_or_default(),
             node_name: metadata.text("NODE_NAME").unwrap_or_default(),
             service_account: metadata.text("SERVICE_ACCOUNT").unwrap_or_default(),
+            service_cluster: node.cluster.clone(),
+            mesh_id: metadata.text("MESH_ID").unwrap_or_default(),
+            workload_name: metadata.text("WORKLOAD_NAME").unwrap_or_default(),
+            annotations: metadata.labels("ANNOTATIONS"),
+            metadata: metadata.texts(),
             dns_auto_allocate: metadata.flag("DNS_CAPTURE") && metadata.flag("DNS_AUTO_ALLOCATE"),
             unprivileged: metadata.flag("UNPRIVILEGED_POD"),
             http10: metadata.text("HTTP10").as_deref() == Some("1"),
             istio_filters: knows_istio_filters(node),
             idle_timeout_seconds: metadata.text("IDLE_TIMEOUT").and_then(|text| whole_seconds(&text)),
         })
+    }
+
+    /// Name of the pod.
+    pub fn pod_name(&self) -> &str {
+        self.id.split('~').nth(2).and_then(|workload| workload.split('.').next()).unwrap_or_default()
     }
 
     /// The workload's own address.
@@ -241,6 +261,13 @@ impl Metadata<'_> {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn texts(&self) -> BTreeMap<String, String> {
+        let fields = self.0.into_iter().flat_map(|metadata| &metadata.fields);
+        let text =
+            |(key, Value { kind }): (&String, &Value)| Some((key.clone(), kind.as_ref().and_then(text_of)?));
+        fields.filter_map(text).collect()
     }
 
     fn labels(&self, key: &str) -> BTreeMap<String, String> {

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringsail_api::{Kind, Object, ObjectKey, Spec};
+use ringsail_xds::json::Schema;
 
 use crate::delegate;
 use crate::delta::Delta;
 use crate::destination_rule::{DestinationRule, DestinationRuleIndex};
+use crate::envoy_filter::EnvoyFilter;
 use crate::gateway::{GATEWAY_SERVICE_ANNOTATION, Gateway};
 use crate::labels::Labels;
 use crate::mesh::{Instance, Mesh};
@@ -18,6 +20,7 @@ use crate::registry::services::ServiceIndex;
 use crate::service::{Age, ServiceKey};
 use crate::settings::MeshSettings;
 use crate::sidecar::Sidecar;
+use crate::telemetry::Telemetry;
 use crate::virtual_service::VirtualService;
 
 /// One change to the set of objects.
@@ -132,6 +135,22 @@ impl MeshBuilder {
             delta.sidecars = keys;
             if !delta.sidecars.is_empty() {
                 next.sidecars = Arc::new(list);
+            }
+        }
+        if touched.telemetries {
+            let key = |telemetry: &Telemetry| format!("{}/{}", telemetry.namespace, telemetry.name);
+            let (list, keys) = share(self.telemetries(), &old.telemetries, key);
+            delta.telemetries = keys;
+            if !delta.telemetries.is_empty() {
+                next.telemetries = Arc::new(list);
+            }
+        }
+        if touched.envoy_filters {
+            let key = |filter: &EnvoyFilter| format!("{}/{}", filter.namespace, filter.name);
+            let (list, keys) = share(self.envoy_filters(), &old.envoy_filters, key);
+            delta.envoy_filters = keys;
+            if !delta.envoy_filters.is_empty() {
+                next.envoy_filters = Arc::new(list);
             }
         }
         if delta.is_empty() {
@@ -249,6 +268,37 @@ impl MeshBuilder {
         list
     }
 
+    fn envoy_filters(&self) -> Vec<EnvoyFilter> {
+        let schema = Schema::shared();
+        let mut list: Vec<EnvoyFilter> = self
+            .of_kind(Kind::EnvoyFilter)
+            .filter_map(|object| {
+                let Spec::EnvoyFilter(spec) = &object.spec else { return None };
+                let meta = &object.meta;
+                Some(EnvoyFilter::build(&meta.name, &meta.namespace, age(object), spec, &schema))
+            })
+            .collect();
+        list.sort_by(|a, b| a.age.cmp(&b.age));
+        list
+    }
+
+    fn telemetries(&self) -> Vec<Telemetry> {
+        let mut list: Vec<Telemetry> = self
+            .of_kind(Kind::Telemetry)
+            .filter_map(|object| {
+                let Spec::Telemetry(spec) = &object.spec else { return None };
+                Some(Telemetry {
+                    name: object.meta.name.clone(),
+                    namespace: object.meta.namespace.clone(),
+                    age: age(object),
+                    spec: (**spec).clone(),
+                })
+            })
+            .collect();
+        list.sort_by(|a, b| a.age.cmp(&b.age));
+        list
+    }
+
     fn sidecars(&self) -> Vec<Sidecar> {
         let mut list: Vec<Sidecar> = self
             .of_kind(Kind::Sidecar)
@@ -301,6 +351,8 @@ struct Touched {
     destination_rules: bool,
     gateways: bool,
     sidecars: bool,
+    telemetries: bool,
+    envoy_filters: bool,
 }
 
 impl Touched {
@@ -316,6 +368,8 @@ impl Touched {
             Kind::DestinationRule => self.destination_rules = true,
             Kind::Gateway => self.gateways = true,
             Kind::Sidecar => self.sidecars = true,
+            Kind::Telemetry => self.telemetries = true,
+            Kind::EnvoyFilter => self.envoy_filters = true,
             // Read elsewhere, or declared so that their names are known; no part of the snapshot comes from them.
             Kind::ConfigMap
             | Kind::Secret
@@ -325,12 +379,10 @@ impl Touched {
             | Kind::DaemonSet
             | Kind::ReplicaSet
             | Kind::WorkloadGroup
-            | Kind::EnvoyFilter
             | Kind::ProxyConfig
             | Kind::PeerAuthentication
             | Kind::RequestAuthentication
             | Kind::AuthorizationPolicy
-            | Kind::Telemetry
             | Kind::WasmPlugin
             | Kind::TrafficExtension => {}
         }

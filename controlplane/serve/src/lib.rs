@@ -22,7 +22,6 @@ pub mod limits;
 mod listen;
 mod metrics;
 mod plane;
-mod settings;
 mod stream;
 mod update;
 mod wire;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringsail_api::{Diagnostic, Severity};
+use ringsail_api::{Diagnostic, Severity, find_mesh_config, read_mesh_config};
 use ringsail_model::{Change, MeshBuilder, MeshSettings, analyze};
 use tokio::sync::mpsc;
 
 use crate::debounce::Debounce;
 use crate::plane::Plane;
-use crate::settings;
 
 /// What a source reports.
 #[derive(Debug, Clone)]
@@ -100,7 +99,7 @@ impl Updater {
 
     /// Reads the mesh configuration again; a wrong one keeps the settings as they are.
     fn apply_settings(&mut self) {
-        let config = settings::find(self.builder.objects()).map(|object| settings::read(object));
+        let config = find_mesh_config(self.builder.objects()).map(|object| read_mesh_config(object));
         match config.unwrap_or_else(|| Ok(ringsail_api::MeshConfig::default())) {
             Ok(config) => {
                 self.from_settings.clear();

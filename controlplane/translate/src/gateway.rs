@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use ringsail_api::networking::Server;
 use ringsail_api::networking::server_tls_settings::TlSmode;
-use ringsail_model::{Gateway, Instance, Mesh, Protocol, Proxy, ServerHost, Service, View, host};
+use ringsail_model::telemetry::Role;
+use ringsail_model::{Gateway, Instance, Mesh, Protocol, Proxy, ServerHost, Service, host};
 use ringsail_xds::envoy::config::core::v3::TrafficDirection;
 use ringsail_xds::envoy::config::listener::v3::Listener;
 use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
 
+use crate::envoy_filter::GatewayPorts;
 use crate::listener::chain::{self, Chain};
 use crate::listener::filters::{self, Routes, Side};
 use crate::listener::tcp::server_names;
@@ -63,12 +65,16 @@ pub(crate) struct MergedPort {
 pub(crate) struct GatewayResources {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) routes: Vec<RouteConfiguration>,
+    /// Ports of servers by the port where the router listens.
+    pub(crate) ports: GatewayPorts,
 }
 
 /// Builds the listeners of a router and the routes they ask for.
-pub(crate) fn build(mesh: &Mesh, proxy: &Proxy, view: &View) -> GatewayResources {
+pub(crate) fn build(outbound: Outbound<'_>) -> GatewayResources {
+    let Outbound { mesh, proxy, view, telemetry } = outbound;
     let mut out = GatewayResources::default();
     for merged in merge(mesh, proxy) {
+        out.ports.entry(merged.port).or_default().extend(merged.servers.iter().map(BoundServer::port));
         if proxy.unprivileged && merged.port < UNPRIVILEGED_PORT_MIN {
             continue;
         }
@@ -86,12 +92,11 @@ pub(crate) fn build(mesh: &Mesh, proxy: &Proxy, view: &View) -> GatewayResources
                 let servers: Vec<&BoundServer> = merged.servers.iter().collect();
                 out.routes.push(route::gateway::build(&routes, &servers, mesh, proxy, view));
                 let stat_prefix = names::stat_prefix(&format!("outbound_{name}"));
-                let filter =
-                    filters::http(&stat_prefix, Routes::Named(routes), Side::Gateway, proxy, mesh.settings());
+                let filter = filters::http(&stat_prefix, Routes::Named(routes), Side::Gateway, outbound);
                 vec![Chain::of(filter)]
             }
-            Family::Tcp => tcp_chains(&merged, mesh, proxy, view),
-            Family::Tls => tls_chains(&merged, mesh, proxy, view),
+            Family::Tcp => tcp_chains(&merged, outbound),
+            Family::Tls => tls_chains(&merged, outbound),
         };
         if chains.is_empty() {
             continue;
@@ -102,6 +107,7 @@ pub(crate) fn build(mesh: &Mesh, proxy: &Proxy, view: &View) -> GatewayResources
             traffic_direction: TrafficDirection::Outbound as i32,
             ..Listener::default()
         };
+        listener.access_log.clone_from(&telemetry.side(Role::Client).listener_log);
         chain::fill(&mut listener, chains, None, proxy.http10, None);
         listener.continue_on_listener_filters_timeout = false;
         listener.listener_filters_timeout = None;
@@ -196,7 +202,8 @@ fn binds(server: &BoundServer, namespace: &str, hosts: &[String]) -> bool {
 }
 
 /// The first TCP rule bound to the server.
-fn tcp_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> Vec<Chain> {
+fn tcp_chains(merged: &MergedPort, outbound: Outbound<'_>) -> Vec<Chain> {
+    let Outbound { mesh, proxy, .. } = outbound;
     for server in &merged.servers {
         for vs in ringsail_model::virtual_services_for(mesh, &proxy.namespace, &server.gateway) {
             if !binds(server, &vs.namespace, &vs.spec.hosts) {
@@ -211,7 +218,7 @@ fn tcp_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> V
                 if !concerns {
                     continue;
                 }
-                let filter = filters::tcp_route(&rule.route, server.port(), Outbound { mesh, proxy, view });
+                let filter = filters::tcp_route(&rule.route, server.port(), outbound);
                 if let Some(filter) = filter {
                     return vec![Chain::of(filter)];
                 }
@@ -226,7 +233,8 @@ fn names_gateway(listed: &[String], gateway: &str) -> bool {
 }
 
 /// One chain per TLS rule, by server name. A name that an older rule has is not given again.
-fn tls_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> Vec<Chain> {
+fn tls_chains(merged: &MergedPort, outbound: Outbound<'_>) -> Vec<Chain> {
+    let Outbound { mesh, proxy, .. } = outbound;
     let mut chains = Vec::new();
     let mut given: HashSet<String> = HashSet::new();
     let mut by_gateway: BTreeMap<&str, Vec<Arc<ringsail_model::VirtualService>>> = BTreeMap::new();
@@ -253,8 +261,7 @@ fn tls_chains(merged: &MergedPort, mesh: &Mesh, proxy: &Proxy, view: &View) -> V
                     if fresh.is_empty() {
                         continue;
                     }
-                    let filter =
-                        filters::tcp_route(&rule.route, server.port(), Outbound { mesh, proxy, view });
+                    let filter = filters::tcp_route(&rule.route, server.port(), outbound);
                     if let Some(filter) = filter {
                         chains.push(Chain { server_names: server_names(&fresh), ..Chain::of(filter) });
                     }

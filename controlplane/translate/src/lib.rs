@@ -18,6 +18,7 @@
 mod cache;
 mod cluster;
 mod endpoint;
+mod envoy_filter;
 mod gateway;
 mod listener;
 mod locality;
@@ -26,6 +27,7 @@ mod policy;
 mod resource;
 mod route;
 mod shared;
+mod telemetry;
 mod translator;
 mod xds;
 

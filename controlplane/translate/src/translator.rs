@@ -11,9 +11,12 @@ use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
 use crate::cache::Cache;
 use crate::cluster::{self, ClusterInput};
 use crate::endpoint::{Client, EndpointInput, build_assignment};
-use crate::listener::{inbound, outbound, telemetry, virtual_outbound};
+use crate::envoy_filter::{self, GatewayPorts, Patches};
+use crate::listener::telemetry::measure_connections;
+use crate::listener::{inbound, outbound, virtual_outbound};
 use crate::resource::{ProxyResources, Resource, by_name};
 use crate::route::sidecar::{self, Outbound, RouteSet};
+use crate::telemetry::ProxyTelemetry;
 use crate::{gateway, names, policy, xds};
 
 /// Idle time of connections to passed-through destinations, 5 minutes. Source: istiod `cluster_builder.go`.
@@ -49,23 +52,34 @@ impl Translator {
             self.endpoints.advance();
         }
         let view = View::of(mesh, proxy);
-        let outbound = Outbound { mesh, proxy, view: &view };
+        let telemetry = ProxyTelemetry::of(mesh, proxy);
+        let outbound = Outbound { mesh, proxy, view: &view, telemetry: &telemetry };
         let mut resources = ProxyResources::default();
         self.add_services(outbound, &mut resources);
         let mut own: Vec<Cluster> = vec![black_hole(mesh)];
-        let (mut listeners, routes) = match proxy.kind {
+        let mut ports = GatewayPorts::new();
+        let (mut listeners, mut routes) = match proxy.kind {
             ProxyType::Sidecar => {
                 own.push(passthrough(mesh));
                 sidecar_resources(outbound, &mut own)
             }
             ProxyType::Router => {
-                let built = gateway::build(mesh, proxy, &view);
+                let built = gateway::build(outbound);
+                ports = built.ports;
                 (built.listeners, built.routes)
             }
         };
-        listeners.iter_mut().for_each(|listener| telemetry::measure_connections(listener, proxy));
+        listeners.iter_mut().for_each(|listener| measure_connections(listener, &telemetry));
         let encode_cluster = |cluster: &Cluster| Arc::new(Resource::encode(&cluster.name, cluster));
         resources.clusters.extend(own.iter().map(encode_cluster));
+        if let Some(patches) = Patches::of(mesh, proxy) {
+            let context = envoy_filter::outbound_context(proxy);
+            envoy_filter::patch_clusters(&mut resources.clusters, proxy, &patches);
+            envoy_filter::patch_listeners(&mut listeners, proxy, &patches);
+            for configuration in &mut routes {
+                envoy_filter::patch_routes(configuration, context, &ports, &patches);
+            }
+        }
         resources.listeners =
             listeners.iter().map(|listener| Arc::new(Resource::encode(&listener.name, listener))).collect();
         resources.routes =
@@ -79,7 +93,7 @@ impl Translator {
 
     /// Clusters and endpoints of every service the proxy sees.
     fn add_services(&mut self, outbound: Outbound<'_>, resources: &mut ProxyResources) {
-        let Outbound { mesh, proxy, view } = outbound;
+        let Outbound { mesh, proxy, view, .. } = outbound;
         for service in view.services.iter().filter(|service| !service.is_alias()) {
             let rule = mesh.destination_rule(&proxy.namespace, &proxy.labels, service);
             let client = client(mesh, proxy, service, rule.map(|rule| &**rule));
@@ -169,14 +183,14 @@ fn sidecar_resources(
     outbound: Outbound<'_>,
     clusters: &mut Vec<Cluster>,
 ) -> (Vec<Listener>, Vec<RouteConfiguration>) {
-    let Outbound { mesh, proxy, view } = outbound;
+    let proxy = outbound.proxy;
     let mut built = outbound::build(outbound);
     if let Some(listener) = outbound::http_proxy(outbound) {
         built.listeners.push(listener);
         built.routes.insert(RouteSet::HttpProxy);
     }
     if !proxy.is_uncaptured() {
-        built.listeners.push(virtual_outbound::build(proxy, view, mesh.settings()));
+        built.listeners.push(virtual_outbound::build(outbound));
     }
     let ports = inbound::ports(outbound);
     clusters.extend(inbound::clusters(&ports, outbound));

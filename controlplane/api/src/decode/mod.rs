@@ -26,6 +26,7 @@ use prost_reflect::DescriptorPool;
 use crate::diagnostic::{Diagnostic, Origin, Severity};
 use crate::istio::mesh::v1alpha1::MeshConfig;
 use crate::limits::FILE_BYTES_MAX;
+use crate::mesh_config;
 use crate::object::{Object, ObjectKey};
 
 /// Every message of this crate, for decoding by descriptor.
@@ -52,7 +53,7 @@ pub struct Decoded {
 
 /// Decodes and validates every object in `text`; `file` names it in diagnostics.
 ///
-/// Takes YAML (several documents, `kind: List`) and therefore JSON. Never fails as a whole: what is
+/// Takes YAML (several documents, `kind: List`) and therefore JSON; a file `meshconfig.yaml` is a MeshConfig by itself. Never fails as a whole: what is
 /// wrong is in [`Decoded::diagnostics`].
 pub fn decode(text: &str, file: &str) -> Decoded {
     let mut reader = document::Reader::new(Arc::from(file));
@@ -63,6 +64,9 @@ pub fn decode(text: &str, file: &str) -> Decoded {
             fix: Some("split the file".to_owned()),
         });
         return reader.finish();
+    }
+    if let Some(object) = mesh_config::of_plain_file(text, file) {
+        return Decoded { objects: vec![object], ..Decoded::default() };
     }
     for (first_line, part) in split_documents(text) {
         match tree::parse(part, first_line) {

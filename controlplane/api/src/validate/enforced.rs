@@ -32,16 +32,14 @@ pub(crate) fn check(checker: &mut Checker, object: &Object) {
         Spec::DestinationRule(spec) => destination_rule(checker, spec),
         Spec::Gateway(spec) => gateway(checker, spec),
         Spec::Sidecar(spec) => sidecar(checker, spec),
-        Spec::EnvoyFilter(_) => leave_aside(checker, "EnvoyFilter"),
         Spec::WasmPlugin(_) => leave_aside(checker, "WasmPlugin"),
         Spec::TrafficExtension(_) => leave_aside(checker, "TrafficExtension"),
-        Spec::Telemetry(_) => {
-            without_effect(checker, "Telemetry", "metrics, logs and traces keep their defaults")
-        }
         Spec::ProxyConfig(_) => {
             without_effect(checker, "ProxyConfig", "proxies keep their command line's settings")
         }
-        Spec::VirtualService(_)
+        Spec::Telemetry(_)
+        | Spec::EnvoyFilter(_)
+        | Spec::VirtualService(_)
         | Spec::ServiceEntry(_)
         | Spec::WorkloadEntry(_)
         | Spec::WorkloadGroup(_)

@@ -1,6 +1,7 @@
 //! MeshConfig: the settings that are read, and those that nothing enforces yet.
 
 use crate::istio::mesh::v1alpha1::MeshConfig;
+use crate::istio::mesh::v1alpha1::mesh_config::AccessLogEncoding;
 use crate::istio::mesh::v1alpha1::mesh_config::outbound_traffic_policy::Mode;
 use crate::validate::checker::Checker;
 use crate::validate::common::{Export, duration, export_to, rule};
@@ -28,6 +29,12 @@ pub(crate) fn check(config: &MeshConfig) -> Vec<Finding> {
                 checker.error(format!("port {port} is not between 1 and 65535"));
             });
         }
+    }
+    let is_json = config.access_log_encoding() == AccessLogEncoding::Json;
+    if is_json && !config.access_log_format.is_empty() && config.access_log_json().is_none() {
+        checker.field("accessLogFormat", |checker| {
+            checker.error("not a JSON object").fix("write an object, or `accessLogEncoding: TEXT`");
+        });
     }
     if !config.trust_domain.is_empty() {
         checker.field("trustDomain", |checker| rule(checker, names::domain(&config.trust_domain)));

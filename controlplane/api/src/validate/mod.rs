@@ -13,6 +13,7 @@ mod common;
 mod connection;
 mod destination_rule;
 mod enforced;
+mod envoy_filter;
 mod extensions;
 mod gateway;
 mod http_route;
@@ -80,8 +81,8 @@ pub fn check(object: &Object) -> Vec<Finding> {
         Spec::Endpoints(object) => kubernetes::check_endpoints(&mut checker, object),
         Spec::EndpointSlice(object) => kubernetes::check_endpoint_slice(&mut checker, object),
         Spec::Pod(object) => kubernetes::check_pod(&mut checker, object),
-        Spec::EnvoyFilter(_)
-        | Spec::Namespace(_)
+        Spec::EnvoyFilter(spec) => envoy_filter::check(&mut checker, spec),
+        Spec::Namespace(_)
         | Spec::Node(_)
         | Spec::ConfigMap(_)
         | Spec::Secret(_)

@@ -1,19 +1,13 @@
-//! Network filters: HTTP connection manager, TCP proxy, access log.
+//! Network filters: HTTP connection manager and TCP proxy.
 
-use prost_types::value::Kind;
-use prost_types::{Struct, Value};
-use ringsail_api::istio::mesh::v1alpha1::mesh_config::{AccessLogEncoding, proxy_path_normalization};
+use ringsail_api::istio::mesh::v1alpha1::mesh_config::proxy_path_normalization;
 use ringsail_api::networking::load_balancer_settings::consistent_hash_lb::HashKey;
 use ringsail_api::networking::{Destination, RouteDestination};
+use ringsail_model::telemetry::Role;
 use ringsail_model::{MeshSettings, Proxy, Service};
-use ringsail_xds::envoy::config::accesslog::v3::{AccessLog, access_log};
-use ringsail_xds::envoy::config::core::v3::{
-    DataSource, Http1ProtocolOptions, HttpProtocolOptions, SubstitutionFormatString, data_source,
-    substitution_format_string,
-};
+use ringsail_xds::envoy::config::core::v3::{Http1ProtocolOptions, HttpProtocolOptions};
 use ringsail_xds::envoy::config::listener::v3::Filter;
 use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
-use ringsail_xds::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use ringsail_xds::envoy::extensions::filters::http::cors::v3::Cors;
 use ringsail_xds::envoy::extensions::filters::http::fault::v3::HttpFault;
 use ringsail_xds::envoy::extensions::filters::http::grpc_stats::v3::{
@@ -24,7 +18,7 @@ use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::
     ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
 };
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds, http_filter,
+    HttpConnectionManager, HttpFilter, Rds, RequestIdExtension, http_filter,
 };
 use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
@@ -33,11 +27,12 @@ use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use ringsail_xds::envoy::r#type::v3::{HashPolicy, hash_policy, hash_policy::SourceIp};
 use ringsail_xds::pack;
 
-use super::telemetry;
+use super::telemetry::{METADATA_EXCHANGE, STATS, metadata_exchange};
 use crate::cluster::PortPolicy;
 use crate::route::filters as http_filters;
 use crate::route::sidecar::{Outbound, find_service};
 use crate::route::virtual_service::{consistent_hash, destination_cluster, destination_port};
+use crate::telemetry::SideTelemetry;
 use crate::{names, xds};
 
 /// Name of the HTTP connection manager in a chain.
@@ -46,17 +41,6 @@ pub(crate) const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_con
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 /// What `server` says towards clients outside the proxy's own workload.
 const SERVER_NAME: &str = "istio-envoy";
-
-/// Istio's default access-log line. Source: Istio, "Default access log format".
-const ACCESS_LOG_FORMAT: &str = concat!(
-    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
-    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% ",
-    "\"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ",
-    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" ",
-    "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% ",
-    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% ",
-    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
-);
 
 /// Which side of the mesh a connection manager serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +55,15 @@ pub(crate) enum Side {
     Gateway,
 }
 
+impl Side {
+    fn role(self) -> Role {
+        match self {
+            Side::Inbound => Role::Server,
+            Side::Outbound | Side::HttpProxy | Side::Gateway => Role::Client,
+        }
+    }
+}
+
 /// Where routes come from.
 pub(crate) enum Routes {
     /// By name from the control plane.
@@ -80,13 +73,9 @@ pub(crate) enum Routes {
 }
 
 /// An HTTP connection manager.
-pub(crate) fn http(
-    stat_prefix: &str,
-    routes: Routes,
-    side: Side,
-    proxy: &Proxy,
-    settings: &MeshSettings,
-) -> Filter {
+pub(crate) fn http(stat_prefix: &str, routes: Routes, side: Side, outbound: Outbound<'_>) -> Filter {
+    let Outbound { mesh, proxy, telemetry, .. } = outbound;
+    let telemetry = telemetry.side(side.role());
     let route_specifier = match routes {
         Routes::Named(name) => {
             RouteSpecifier::Rds(Rds { config_source: Some(xds::ads()), route_config_name: name })
@@ -109,10 +98,10 @@ pub(crate) fn http(
         }
         _ => None,
     };
-    let (normalize, merge_slashes, escaped) = path_normalization(settings);
+    let (normalize, merge_slashes, escaped) = path_normalization(mesh.settings());
     let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
-        http_filters: chain(side, proxy),
+        http_filters: chain(side, proxy, telemetry),
         server_name: match side {
             Side::Inbound | Side::Gateway => SERVER_NAME.to_owned(),
             Side::Outbound | Side::HttpProxy => String::new(),
@@ -134,7 +123,9 @@ pub(crate) fn http(
         normalize_path: Some(normalize),
         merge_slashes,
         path_with_escaped_slashes_action: escaped as i32,
-        access_log: access_log(settings),
+        access_log: telemetry.request_log.clone(),
+        tracing: telemetry.tracing.clone(),
+        request_id_extension: Some(RequestIdExtension { typed_config: Some(telemetry.request_id.clone()) }),
         route_specifier: Some(route_specifier),
         ..HttpConnectionManager::default()
     };
@@ -153,7 +144,7 @@ fn client_cert_details(cert: bool) -> SetCurrentClientCertDetails {
 
 /// HTTP filters in order. Fault and CORS do nothing until a route configures them; a proxy that does not know Istio's
 /// own filters, such as a stock Envoy, gets none of them.
-fn chain(side: Side, proxy: &Proxy) -> Vec<HttpFilter> {
+fn chain(side: Side, proxy: &Proxy, telemetry: &SideTelemetry) -> Vec<HttpFilter> {
     let filter = |name: &str, config| HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -170,9 +161,9 @@ fn chain(side: Side, proxy: &Proxy) -> Vec<HttpFilter> {
         filter(http_filters::CORS, pack(&Cors {})),
     ];
     if proxy.istio_filters {
-        filters.insert(0, filter(telemetry::METADATA_EXCHANGE, telemetry::metadata_exchange(side)));
-        filters.push(filter(telemetry::STATS, telemetry::stats(side)));
+        filters.insert(0, filter(METADATA_EXCHANGE, metadata_exchange(side)));
     }
+    filters.extend(telemetry.stats.iter().map(|config| filter(STATS, config.clone())));
     filters.push(filter("envoy.filters.http.router", pack(&Router::default())));
     filters
 }
@@ -191,16 +182,16 @@ fn path_normalization(settings: &MeshSettings) -> (bool, bool, PathWithEscapedSl
 }
 
 /// A TCP proxy to one cluster that no DestinationRule is about.
-pub(crate) fn tcp(cluster: &str, proxy: &Proxy, settings: &MeshSettings) -> Filter {
+pub(crate) fn tcp(cluster: &str, role: Role, outbound: Outbound<'_>) -> Filter {
     let specifier = ClusterSpecifier::Cluster(cluster.to_owned());
-    tcp_proxy(cluster, specifier, &TcpPolicy::default(), proxy, settings)
+    tcp_proxy(cluster, specifier, &TcpPolicy::default(), role, outbound)
 }
 
 /// A TCP proxy to the cluster of a service's port.
 pub(crate) fn tcp_service(cluster: &str, service: &Service, port: u32, outbound: Outbound<'_>) -> Filter {
     let policy = TcpPolicy::of(service, "", port, outbound);
     let specifier = ClusterSpecifier::Cluster(cluster.to_owned());
-    tcp_proxy(cluster, specifier, &policy, outbound.proxy, outbound.mesh.settings())
+    tcp_proxy(cluster, specifier, &policy, Role::Client, outbound)
 }
 
 /// A TCP proxy to the destinations of a route, weighted per connection.
@@ -211,7 +202,7 @@ pub(crate) fn tcp_route(
     port: u32,
     outbound: Outbound<'_>,
 ) -> Option<Filter> {
-    let Outbound { mesh, proxy, view } = outbound;
+    let Outbound { mesh, proxy, view, .. } = outbound;
     let service = |host: &str| find_service(mesh, view, proxy, host);
     let usable: Vec<(&Destination, String, i32)> = destinations
         .iter()
@@ -243,7 +234,7 @@ pub(crate) fn tcp_route(
             (policy(first, ""), ClusterSpecifier::WeightedClusters(WeightedCluster { clusters }))
         }
     };
-    Some(tcp_proxy(&usable[0].1, specifier, &policy, proxy, mesh.settings()))
+    Some(tcp_proxy(&usable[0].1, specifier, &policy, Role::Client, outbound))
 }
 
 /// What a DestinationRule says of TCP connections.
@@ -276,10 +267,10 @@ fn tcp_proxy(
     stat_prefix: &str,
     specifier: ClusterSpecifier,
     policy: &TcpPolicy,
-    proxy: &Proxy,
-    settings: &MeshSettings,
+    role: Role,
+    outbound: Outbound<'_>,
 ) -> Filter {
-    let of_proxy = proxy.idle_timeout_seconds.map(std::time::Duration::from_secs);
+    let of_proxy = outbound.proxy.idle_timeout_seconds.map(std::time::Duration::from_secs);
     let by_source_ip =
         HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(SourceIp {})) };
     let filter = TcpProxy {
@@ -287,82 +278,16 @@ fn tcp_proxy(
         idle_timeout: policy.idle_timeout.or(of_proxy.map(xds::duration)),
         max_downstream_connection_duration: policy.duration_max,
         hash_policy: if policy.by_source_ip { vec![by_source_ip] } else { Vec::new() },
-        access_log: access_log(settings),
+        access_log: outbound.telemetry.side(role).connection_log.clone(),
         cluster_specifier: Some(specifier),
         ..TcpProxy::default()
     };
     xds::network_filter(TCP_PROXY, &filter)
 }
 
-/// The file logger of MeshConfig; none unless a file is set.
-fn access_log(settings: &MeshSettings) -> Vec<AccessLog> {
-    let config = &settings.config;
-    if config.access_log_file.is_empty() {
-        return Vec::new();
-    }
-    let format = match config.access_log_encoding() {
-        AccessLogEncoding::Text => {
-            let text = match config.access_log_format.as_str() {
-                "" => ACCESS_LOG_FORMAT.to_owned(),
-                own if own.ends_with('\n') => own.to_owned(),
-                own => format!("{own}\n"),
-            };
-            substitution_format_string::Format::TextFormatSource(DataSource {
-                specifier: Some(data_source::Specifier::InlineString(text)),
-                ..DataSource::default()
-            })
-        }
-        AccessLogEncoding::Json => substitution_format_string::Format::JsonFormat(json_fields()),
-    };
-    let file = FileAccessLog {
-        path: config.access_log_file.clone(),
-        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
-            format: Some(format),
-            ..SubstitutionFormatString::default()
-        })),
-    };
-    vec![AccessLog {
-        name: "envoy.access_loggers.file".to_owned(),
-        config_type: Some(access_log::ConfigType::TypedConfig(pack(&file))),
-        ..AccessLog::default()
-    }]
-}
-
-/// Fields of Istio's default JSON access log.
-fn json_fields() -> Struct {
-    const FIELDS: [(&str, &str); 25] = [
-        ("start_time", "%START_TIME%"),
-        ("route_name", "%ROUTE_NAME%"),
-        ("method", "%REQ(:METHOD)%"),
-        ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
-        ("protocol", "%PROTOCOL%"),
-        ("response_code", "%RESPONSE_CODE%"),
-        ("response_flags", "%RESPONSE_FLAGS%"),
-        ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
-        ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
-        ("bytes_received", "%BYTES_RECEIVED%"),
-        ("bytes_sent", "%BYTES_SENT%"),
-        ("duration", "%DURATION%"),
-        ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
-        ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
-        ("user_agent", "%REQ(USER-AGENT)%"),
-        ("request_id", "%REQ(X-REQUEST-ID)%"),
-        ("authority", "%REQ(:AUTHORITY)%"),
-        ("upstream_host", "%UPSTREAM_HOST%"),
-        ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
-        ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
-        ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
-        ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
-        ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
-        ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
-        ("connection_id", "%CONNECTION_ID%"),
-    ];
-    let value = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
-    Struct { fields: FIELDS.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect() }
-}
-
 /// Where traffic to unknown destinations goes, as a TCP proxy.
-pub(crate) fn catch_all(view: &ringsail_model::View, proxy: &Proxy, settings: &MeshSettings) -> Filter {
+pub(crate) fn catch_all(outbound: Outbound<'_>) -> Filter {
+    let view = outbound.view;
     let cluster = match view.outbound {
         ringsail_model::OutboundMode::RegistryOnly => names::BLACK_HOLE.to_owned(),
         ringsail_model::OutboundMode::AllowAny => match &view.egress_proxy {
@@ -372,5 +297,5 @@ pub(crate) fn catch_all(view: &ringsail_model::View, proxy: &Proxy, settings: &M
             None => names::PASSTHROUGH.to_owned(),
         },
     };
-    tcp(&cluster, proxy, settings)
+    tcp(&cluster, Role::Client, outbound)
 }

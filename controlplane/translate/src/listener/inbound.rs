@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringsail_api::networking::{ConnectionPoolSettings, IstioIngressListener};
+use ringsail_model::telemetry::Role;
 use ringsail_model::{InterceptionMode, MeshSettings, Protocol, Service};
 use ringsail_xds::envoy::config::cluster::v3::Cluster;
 use ringsail_xds::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
@@ -62,7 +63,7 @@ pub(crate) struct InboundPort {
 /// The ports of the workload: those a Sidecar declares, else those of its services; one per number, in order. Of
 /// several services on one port the oldest decides.
 pub(crate) fn ports(outbound: Outbound<'_>) -> Vec<InboundPort> {
-    let Outbound { mesh, proxy, view } = outbound;
+    let Outbound { mesh, proxy, view, .. } = outbound;
     let instances = mesh.instances_at(&proxy.ips);
     let sidecar = view.sidecar.as_deref();
     let declared = sidecar.map_or(&[][..], |sidecar| &sidecar.spec.ingress);
@@ -257,6 +258,7 @@ fn bound_listener(port: &InboundPort, address: IpAddr, outbound: Outbound<'_>) -
         name: names::listener(address, port.port),
         address: Some(xds::tcp_address(&address.to_string(), port.port)),
         traffic_direction: TrafficDirection::Inbound as i32,
+        access_log: outbound.telemetry.side(Role::Server).listener_log.clone(),
         continue_on_listener_filters_timeout: true,
         ..Listener::default()
     };
@@ -305,16 +307,15 @@ impl Test {
 
 /// The chains of one port, without their matches.
 fn port_chains(port: &InboundPort, bind: &str, outbound: Outbound<'_>) -> Vec<(Test, FilterChain)> {
-    let Outbound { mesh, proxy, .. } = outbound;
     let cluster = names::inbound_cluster(port.port);
     let name = format!("{bind}_{}", port.port);
     let chain = |filter| FilterChain { name: name.clone(), filters: vec![filter], ..FilterChain::default() };
     let http = || {
         let routes = inbound_routes(&cluster, port.service_port, &port.host, port.protocol);
         let stat_prefix = names::stat_prefix(&format!("inbound_{name}"));
-        filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, proxy, mesh.settings())
+        filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, outbound)
     };
-    let tcp = || filters::tcp(&cluster, proxy, mesh.settings());
+    let tcp = || filters::tcp(&cluster, Role::Server, outbound);
     if port.protocol.is_http() {
         vec![(Test::Plaintext, chain(http()))]
     } else if port.protocol.is_tcp() {
@@ -377,7 +378,7 @@ fn virtual_inbound(ports: &[&InboundPort], outbound: Outbound<'_>) -> Listener {
             destination_port: Some(own_port),
             ..FilterChainMatch::default()
         }),
-        filters: vec![filters::tcp(names::BLACK_HOLE, proxy, settings)],
+        filters: vec![filters::tcp(names::BLACK_HOLE, Role::Server, outbound)],
         ..FilterChain::default()
     };
     let mut chains = vec![loop_guard];
@@ -402,6 +403,7 @@ fn virtual_inbound(ports: &[&InboundPort], outbound: Outbound<'_>) -> Listener {
         address: Some(xds::tcp_address(address, own_port)),
         transparent: (proxy.interception == InterceptionMode::Tproxy).then_some(true),
         traffic_direction: TrafficDirection::Inbound as i32,
+        access_log: outbound.telemetry.side(Role::Server).listener_log.clone(),
         continue_on_listener_filters_timeout: true,
         listener_filters_timeout: Some(detection_timeout(outbound)),
         listener_filters: vec![original_dst(), http_inspector],
@@ -415,12 +417,10 @@ fn wildcard(outbound: Outbound<'_>) -> &'static str {
 }
 
 fn passthrough_chains(outbound: Outbound<'_>) -> [FilterChain; 2] {
-    let Outbound { mesh, proxy, .. } = outbound;
     let cluster = names::INBOUND_PASSTHROUGH;
     let routes = inbound_routes(cluster, 0, cluster, Protocol::Auto);
     let stat_prefix = names::stat_prefix(cluster);
-    let http =
-        filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, proxy, mesh.settings());
+    let http = filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, outbound);
     [
         FilterChain {
             name: "virtualInbound-catchall-http".to_owned(),
@@ -431,7 +431,7 @@ fn passthrough_chains(outbound: Outbound<'_>) -> [FilterChain; 2] {
         FilterChain {
             name: names::VIRTUAL_INBOUND.to_owned(),
             filter_chain_match: Some(Test::Plaintext.chain_match(None)),
-            filters: vec![filters::tcp(cluster, proxy, mesh.settings())],
+            filters: vec![filters::tcp(cluster, Role::Server, outbound)],
             ..FilterChain::default()
         },
     ]

@@ -368,13 +368,12 @@ impl<'a> Builder<'a> {
         port: u32,
         routes: RouteSet,
     ) -> ringsail_xds::envoy::config::listener::v3::Filter {
-        let Outbound { proxy, mesh, .. } = self.outbound;
         let stat_prefix = names::stat_prefix(&format!("outbound_{}_{port}", bind_name(bind)));
-        filters::http(&stat_prefix, Routes::Named(routes.name()), Side::Outbound, proxy, mesh.settings())
+        filters::http(&stat_prefix, Routes::Named(routes.name()), Side::Outbound, self.outbound)
     }
 
     fn finish(self) -> OutboundListeners {
-        let Outbound { proxy, mesh, view } = self.outbound;
+        let Outbound { proxy, mesh, .. } = self.outbound;
         let settings = mesh.settings();
         let mut listeners = Vec::with_capacity(self.entries.len());
         for entry in self.entries.into_values() {
@@ -389,7 +388,7 @@ impl<'a> Builder<'a> {
                 ..Listener::default()
             };
             let detection = settings.config.protocol_detection_timeout;
-            let fall_back = filters::catch_all(view, proxy, settings);
+            let fall_back = filters::catch_all(self.outbound);
             chain::fill(&mut listener, entry.chains, Some(fall_back), proxy.http10, detection);
             listeners.push(listener);
         }
@@ -407,7 +406,7 @@ pub(crate) fn http_proxy(outbound: Outbound<'_>) -> Option<Listener> {
     let name = format!("{}_{port}", bind_name(&bind));
     let stat_prefix = names::stat_prefix(&format!("outbound_{name}"));
     let routes = Routes::Named(RouteSet::HttpProxy.name());
-    let filter = filters::http(&stat_prefix, routes, Side::HttpProxy, proxy, settings);
+    let filter = filters::http(&stat_prefix, routes, Side::HttpProxy, outbound);
     let (address, additional_addresses) = addresses(&bind, port);
     let mut listener = Listener {
         name,

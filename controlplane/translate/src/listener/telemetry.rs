@@ -2,17 +2,17 @@
 //! them by default.
 
 use prost_types::Any;
-use ringsail_model::Proxy;
-use ringsail_xds::envoy::config::listener::v3::Listener;
+use ringsail_model::telemetry::Role;
+use ringsail_xds::envoy::config::core::v3::TrafficDirection;
+use ringsail_xds::envoy::config::listener::v3::{Filter, Listener, filter};
 use ringsail_xds::io::istio::http::peer_metadata::Config;
 use ringsail_xds::io::istio::http::peer_metadata::config::{
     DiscoveryMethod, IstioHeaders, PropagationMethod, WorkloadDiscovery, discovery_method, propagation_method,
 };
 use ringsail_xds::pack;
-use ringsail_xds::stats::PluginConfig;
 
 use super::filters::{Side, TCP_PROXY};
-use crate::xds;
+use crate::telemetry::ProxyTelemetry;
 
 /// Name of the filter that counts.
 pub(crate) const STATS: &str = "istio.stats";
@@ -48,23 +48,20 @@ pub(crate) fn metadata_exchange(side: Side) -> Any {
     })
 }
 
-/// What a connection manager counts. A name that a client made up does not become a label where anybody may be the
-/// client.
-pub(crate) fn stats(side: Side) -> Any {
-    pack(&PluginConfig {
-        disable_host_header_fallback: matches!(side, Side::Inbound | Side::Gateway),
-        ..PluginConfig::default()
-    })
-}
-
 /// Lets every TCP proxy of a listener count its connections.
-pub(crate) fn measure_connections(listener: &mut Listener, proxy: &Proxy) {
-    if !proxy.istio_filters {
-        return;
-    }
+pub(crate) fn measure_connections(listener: &mut Listener, telemetry: &ProxyTelemetry) {
+    let role = match listener.traffic_direction() {
+        TrafficDirection::Inbound => Role::Server,
+        TrafficDirection::Outbound | TrafficDirection::Unspecified => Role::Client,
+    };
+    let stats = &telemetry.side(role).stats;
     for chain in listener.filter_chains.iter_mut().chain(listener.default_filter_chain.as_mut()) {
         if let Some(position) = chain.filters.iter().position(|filter| filter.name == TCP_PROXY) {
-            chain.filters.insert(position, xds::network_filter(STATS, &PluginConfig::default()));
+            let filters = stats.iter().map(|config| Filter {
+                name: STATS.to_owned(),
+                config_type: Some(filter::ConfigType::TypedConfig(config.clone())),
+            });
+            chain.filters.splice(position..position, filters);
         }
     }
 }

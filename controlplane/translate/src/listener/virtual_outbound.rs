@@ -1,17 +1,20 @@
 //! `virtualOutbound`: takes captured outbound connections and hands them to the listener of their original
 //! destination; its own chains serve what no listener wants.
 
-use ringsail_model::{InterceptionMode, MeshSettings, Proxy, View};
+use ringsail_model::InterceptionMode;
+use ringsail_model::telemetry::Role;
 use ringsail_xds::envoy::config::core::v3::TrafficDirection;
 use ringsail_xds::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 
 use super::filters;
+use crate::route::sidecar::Outbound;
 use crate::{names, xds};
 
 /// Builds the listener.
 #[allow(deprecated)]
-pub(crate) fn build(proxy: &Proxy, view: &View, settings: &MeshSettings) -> Listener {
-    let port = settings.outbound_port();
+pub(crate) fn build(outbound: Outbound<'_>) -> Listener {
+    let Outbound { mesh, proxy, telemetry, .. } = outbound;
+    let port = mesh.settings().outbound_port();
     let address = if proxy.has_ipv4() { "0.0.0.0" } else { "::" };
     // Connections to the listener's own port would come back to it for ever.
     let loop_guard = FilterChain {
@@ -20,12 +23,12 @@ pub(crate) fn build(proxy: &Proxy, view: &View, settings: &MeshSettings) -> List
             destination_port: Some(port),
             ..FilterChainMatch::default()
         }),
-        filters: vec![filters::tcp(names::BLACK_HOLE, proxy, settings)],
+        filters: vec![filters::tcp(names::BLACK_HOLE, Role::Client, outbound)],
         ..FilterChain::default()
     };
     let catch_all = FilterChain {
         name: "virtualOutbound-catchall-tcp".to_owned(),
-        filters: vec![filters::catch_all(view, proxy, settings)],
+        filters: vec![filters::catch_all(outbound)],
         ..FilterChain::default()
     };
     Listener {
@@ -36,6 +39,7 @@ pub(crate) fn build(proxy: &Proxy, view: &View, settings: &MeshSettings) -> List
         transparent: (proxy.interception == InterceptionMode::Tproxy).then_some(true),
         traffic_direction: TrafficDirection::Outbound as i32,
         max_connections_to_accept_per_socket_event: Some(1),
+        access_log: telemetry.side(Role::Client).listener_log.clone(),
         filter_chains: vec![loop_guard, catch_all],
         ..Listener::default()
     }

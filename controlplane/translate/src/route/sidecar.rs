@@ -15,6 +15,7 @@ use ringsail_xds::envoy::config::route::v3::{
 use super::virtual_service::{self, RouteScope, consistent_hash, destination_cluster, hash_policy};
 use super::{configuration, matching, retry};
 use crate::cluster::PortPolicy;
+use crate::telemetry::ProxyTelemetry;
 use crate::{names, xds};
 
 /// Which routes a listener asks for.
@@ -61,6 +62,7 @@ pub(crate) struct Outbound<'a> {
     pub(crate) mesh: &'a Mesh,
     pub(crate) proxy: &'a Proxy,
     pub(crate) view: &'a View,
+    pub(crate) telemetry: &'a ProxyTelemetry,
 }
 
 /// Builds one route configuration.
@@ -178,7 +180,7 @@ fn build_port(
 }
 
 fn virtual_service_routes(vs: &VirtualService, port: u32, outbound: Outbound<'_>) -> Vec<Route> {
-    let Outbound { mesh, proxy, view } = outbound;
+    let Outbound { mesh, proxy, view, .. } = outbound;
     let service = |hostname: &str| find_service(mesh, view, proxy, hostname);
     let hash = |service: &Service, subset: &str, port: u32| {
         let rule = mesh.destination_rule(&proxy.namespace, &proxy.labels, service);
