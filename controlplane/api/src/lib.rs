@@ -26,10 +26,10 @@ mod object;
 mod path;
 pub mod validate;
 
-pub use decode::{Decoded, decode, decode_mesh_config};
+pub use decode::{Decoded, decode, decode_mesh_config, decode_proxy_config};
 pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use generated::{istio, k8s, ringsail as unread};
-pub use istio::mesh::v1alpha1::MeshConfig;
+pub use istio::mesh::v1alpha1::{MeshConfig, ProxyConfig};
 pub use kind::{Kind, Spec};
 pub use mesh_config::{find_mesh_config, read_mesh_config};
 pub use object::{Object, ObjectKey, ObjectMeta, STANDS_IN};

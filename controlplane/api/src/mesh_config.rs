@@ -1,5 +1,6 @@
 //! Where MeshConfig is written, and what its text fields hold.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use prost_types::value::Kind;
@@ -8,7 +9,7 @@ use prost_types::{ListValue, Struct, Value};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::kind::Spec;
 use crate::object::{Object, ObjectKey, ObjectMeta};
-use crate::{Kind as ObjectKind, MeshConfig, core, decode_mesh_config};
+use crate::{Kind as ObjectKind, MeshConfig, ProxyConfig, core, decode_mesh_config};
 
 /// Name of the ConfigMap and of its key. Source: Istio's charts.
 const CONFIG_MAP: &str = "istio";
@@ -19,8 +20,11 @@ const ROOT_NAMESPACE: &str = "istio-system";
 const PLAIN_FILE: &str = "meshconfig";
 
 /// Finds the mesh's ConfigMap among objects.
-pub fn find_mesh_config<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> Option<&'a Arc<Object>> {
+pub fn find_mesh_config<'a, T: Borrow<Object> + 'a>(
+    objects: impl Iterator<Item = &'a T>,
+) -> Option<&'a Object> {
     objects
+        .map(T::borrow)
         .filter(|object| object.kind == ObjectKind::ConfigMap && object.meta.name == CONFIG_MAP)
         .min_by_key(|object| (object.meta.namespace != ROOT_NAMESPACE, object.key()))
 }
@@ -67,6 +71,13 @@ pub(crate) fn of_plain_file(text: &str, file: &str) -> Option<Object> {
         spec: Spec::ConfigMap(Box::new(core::ConfigMap { data, ..core::ConfigMap::default() })),
         origin: Origin { file: Arc::from(file), line: 1, column: 1 },
     })
+}
+
+impl ProxyConfig {
+    /// The settings as node metadata carry them.
+    pub fn to_json(&self) -> serde_json::Value {
+        crate::decode::to_json("istio.mesh.v1alpha1.ProxyConfig", self)
+    }
 }
 
 impl MeshConfig {

@@ -1,6 +1,7 @@
 //! What the mesh accepts but probably does not mean: findings that need more than one object.
 
 mod providers;
+mod proxy_config;
 
 use std::collections::BTreeMap;
 
@@ -98,6 +99,14 @@ pub fn analyze(builder: &MeshBuilder) -> Vec<Diagnostic> {
             Spec::ConfigMap(_) if object.meta.name == MESH_CONFIG_MAP => {
                 let problems = providers::of_mesh_config(mesh).into_iter();
                 found.extend(problems.map(|problem| provider_warning(object, key, problem)));
+                let default = mesh.settings().config.default_config.iter();
+                found.extend(default.flat_map(proxy_config::unfollowed).map(|(field, text)| {
+                    warning(object, key, UNENFORCED, format!("data.mesh: defaultConfig.{field}"), text)
+                }));
+            }
+            Spec::Pod(_) | Spec::Deployment(_) | Spec::StatefulSet(_) | Spec::DaemonSet(_) => {
+                let problems = proxy_config::of_workload(object).into_iter();
+                found.extend(problems.map(|(path, text)| warning(object, key, UNENFORCED, path, text)));
             }
             Spec::EnvoyFilter(_) => found.extend(refused_patches(mesh, object, key)),
             _ => {}

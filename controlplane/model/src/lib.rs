@@ -29,6 +29,7 @@ pub mod labels;
 mod mesh;
 mod protocol;
 mod proxy;
+pub mod proxy_config;
 mod registry;
 mod service;
 mod settings;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use prost_types::{Struct, Value, value::Kind};
+use ringsail_api::{ProxyConfig, decode_proxy_config};
 use ringsail_xds::envoy::config::core::v3::Node;
 
 use crate::endpoint::Locality;
@@ -29,9 +30,8 @@ pub enum InterceptionMode {
     None,
 }
 
-/// A proxy, parsed from the node of its first xDS request. Everything a translation may depend on is in here, so it
-/// can be part of a cache key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A proxy, parsed from the node of its first xDS request. Everything of it that a translation may depend on is here.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     /// `node.id`, four parts joined by `~`.
     pub id: String,
@@ -74,6 +74,8 @@ pub struct Proxy {
     pub workload_name: String,
     /// Annotations of the workload.
     pub annotations: Labels,
+    /// Settings it was started with (`PROXY_CONFIG`), which go over those of MeshConfig.
+    pub config: Option<ProxyConfig>,
     /// The metadata that are single values, as text.
     pub metadata: Labels,
     /// It answers DNS itself and uses made-up addresses of ServiceEntries.
@@ -182,6 +184,7 @@ impl Proxy {
             mesh_id: metadata.text("MESH_ID").unwrap_or_default(),
             workload_name: metadata.text("WORKLOAD_NAME").unwrap_or_default(),
             annotations: metadata.labels("ANNOTATIONS"),
+            config: metadata.proxy_config(),
             metadata: metadata.texts(),
             dns_auto_allocate: metadata.flag("DNS_CAPTURE") && metadata.flag("DNS_AUTO_ALLOCATE"),
             unprivileged: metadata.flag("UNPRIVILEGED_POD"),
@@ -261,6 +264,13 @@ impl Metadata<'_> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Unreadable settings are none: the proxy runs with those of the mesh.
+    fn proxy_config(&self) -> Option<ProxyConfig> {
+        let Some(Kind::StructValue(fields)) = self.value("PROXY_CONFIG") else { return None };
+        let text = ringsail_xds::json::struct_from_proto(fields).to_string();
+        decode_proxy_config(&text, "PROXY_CONFIG").ok().filter(|config| *config != ProxyConfig::default())
     }
 
     fn texts(&self) -> BTreeMap<String, String> {

@@ -80,3 +80,51 @@ spec: {host: web, trafficPolicy: {proxyProtocol: {version: V2}}}";
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("spec.trafficPolicy.proxyProtocol: the PROXY protocol is not applied yet"));
 }
+
+fn with_settings(settings: &str, yaml: &str) -> Vec<String> {
+    let config = ringsail_api::decode_mesh_config(settings, "mesh").expect("valid");
+    let mut builder = MeshBuilder::new(MeshSettings::new(config, "cluster.local"));
+    let objects = ringsail_api::decode(yaml, "test.yaml").objects;
+    builder.apply(objects.into_iter().map(|object| Change::Put(Arc::new(object))));
+    analyze(&builder).into_iter().map(|d| format!("{}: {}", d.field_path, d.message)).collect()
+}
+
+#[test]
+fn providers_that_lead_nowhere_are_reported_by_name() {
+    let settings = "extensionProviders:
+- {name: dog, datadog: {service: web.shop.svc.cluster.local, port: 80}}
+- {name: far, zipkin: {service: nowhere.example.com, port: 80}}
+- {name: port, zipkin: {service: web.shop.svc.cluster.local, port: 81}}
+- {name: good, zipkin: {service: web.shop.svc.cluster.local, port: 80}}
+defaultProviders: {tracing: [dog], metrics: [prometheus]}
+";
+    let telemetry = |provider: &str| {
+        format!(
+            "{WEB}---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: t, namespace: shop}}\n\
+             spec: {{tracing: [{{providers: [{{name: {provider}}}]}}]}}"
+        )
+    };
+    let found = |provider: &str| with_settings(settings, &telemetry(provider)).join("\n");
+    assert!(found("dog").contains("a provider of kind datadog is not supported here; no spans are sent"));
+    assert!(found("far").contains("spec.tracing[0].providers[0].name: far: no service, or more than one"));
+    assert!(found("port").contains("has no port 81"));
+    assert!(found("none").contains("no extension provider has the name none"));
+    assert!(found("envoy").contains("kind envoyFileAccessLog"));
+    assert_eq!(found("good"), "");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n";
+    let defaults = with_settings(settings, map);
+    assert!(defaults[0].starts_with("data.mesh: defaultProviders.tracing[0]: dog"), "{defaults:?}");
+}
+
+#[test]
+fn settings_of_proxies_that_nothing_follows_are_reported() {
+    let pod = |text: &str| {
+        let yaml = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a, annotations: {{proxy.istio.io/config: '{text}'}}}}\n"
+        );
+        warnings(&yaml).join("\n")
+    };
+    assert_eq!(pod("concurrency: 2"), "");
+    assert!(pod("concurency: 2").contains("so the proxy runs without these settings"));
+    assert!(pod("gatewayTopology: {proxyProtocol: {}}").contains("the PROXY protocol is not supported"));
+}

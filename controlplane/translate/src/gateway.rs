@@ -71,7 +71,7 @@ pub(crate) struct GatewayResources {
 
 /// Builds the listeners of a router and the routes they ask for.
 pub(crate) fn build(outbound: Outbound<'_>) -> GatewayResources {
-    let Outbound { mesh, proxy, view, telemetry } = outbound;
+    let Outbound { mesh, proxy, view, telemetry, .. } = outbound;
     let mut out = GatewayResources::default();
     for merged in merge(mesh, proxy) {
         out.ports.entry(merged.port).or_default().extend(merged.servers.iter().map(BoundServer::port));
@@ -92,7 +92,10 @@ pub(crate) fn build(outbound: Outbound<'_>) -> GatewayResources {
                 let servers: Vec<&BoundServer> = merged.servers.iter().collect();
                 out.routes.push(route::gateway::build(&routes, &servers, mesh, proxy, view));
                 let stat_prefix = names::stat_prefix(&format!("outbound_{name}"));
-                let filter = filters::http(&stat_prefix, Routes::Named(routes), Side::Gateway, outbound);
+                let declared = merged.servers.first().and_then(|server| server.spec.port.as_ref());
+                let protocol = declared.map_or(Protocol::Http, |port| Protocol::parse(&port.protocol));
+                let routes = Routes::Named(routes);
+                let filter = filters::http(&stat_prefix, routes, Side::Gateway, protocol, outbound);
                 vec![Chain::of(filter)]
             }
             Family::Tcp => tcp_chains(&merged, outbound),

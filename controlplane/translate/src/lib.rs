@@ -7,10 +7,13 @@
 //! nothing: objects that cannot be enforced were refused when they were read (`ringsail-api`).
 //!
 //! *Where to start.* `translator.rs` puts a proxy's resources together; then `cluster.rs`, `endpoint.rs`,
-//! `listener/outbound.rs` (how services share an address), `listener/inbound.rs`, `route/sidecar.rs`, `gateway.rs`.
+//! `listener/outbound.rs` (how services share an address), `listener/inbound.rs`, `route/sidecar.rs`, `gateway.rs`. What
+//! Telemetry objects and ProxyConfig make of filters is in `telemetry.rs` and `proxy_config.rs`; EnvoyFilters change what
+//! is finished, in `envoy_filter.rs`.
 //!
 //! *Invariants.*
-//! - Everything emitted is plain Envoy v3 that a stock Envoy accepts; no TLS sockets and no Istio filters.
+//! - Everything built here is plain Envoy v3 that a stock Envoy accepts, without TLS sockets; Istio's filters are sent
+//!   to proxies that know them.
 //! - What is cached is built by functions that see only their input value, which is also the key: a cached result
 //!   cannot depend on anything else.
 //! - Equal input gives equal bytes.
@@ -24,6 +27,7 @@ mod listener;
 mod locality;
 mod names;
 mod policy;
+mod proxy_config;
 mod resource;
 mod route;
 mod shared;

@@ -9,6 +9,7 @@ mod tracing;
 
 use access_log::Of;
 use prost_types::Any;
+use ringsail_api::ProxyConfig;
 use ringsail_model::telemetry::Role;
 use ringsail_model::{Mesh, Proxy, ProxyType, TelemetryScope};
 use ringsail_xds::envoy::config::accesslog::v3::AccessLog;
@@ -39,9 +40,9 @@ pub(crate) struct SideTelemetry {
 }
 
 impl ProxyTelemetry {
-    pub(crate) fn of(mesh: &Mesh, proxy: &Proxy) -> ProxyTelemetry {
+    pub(crate) fn of(mesh: &Mesh, proxy: &Proxy, config: &ProxyConfig) -> ProxyTelemetry {
         let scope = TelemetryScope::of(mesh, proxy);
-        let side = |role| SideTelemetry::of(mesh, proxy, &scope, role);
+        let side = |role| SideTelemetry::of(mesh, proxy, config, &scope, role);
         ProxyTelemetry { client: side(Role::Client), server: side(Role::Server) }
     }
 
@@ -55,7 +56,13 @@ impl ProxyTelemetry {
 }
 
 impl SideTelemetry {
-    fn of(mesh: &Mesh, proxy: &Proxy, scope: &TelemetryScope<'_>, role: Role) -> SideTelemetry {
+    fn of(
+        mesh: &Mesh,
+        proxy: &Proxy,
+        config: &ProxyConfig,
+        scope: &TelemetryScope<'_>,
+        role: Role,
+    ) -> SideTelemetry {
         let settings = mesh.settings();
         // A name that a client made up does not become a label where anybody may be the client.
         let anybody = role == Role::Server || proxy.kind == ProxyType::Router;
@@ -70,7 +77,7 @@ impl SideTelemetry {
             true => Vec::new(),
             false => logs(Of::Unrouted),
         };
-        let (tracing, use_request_id) = tracing::build(mesh, proxy, scope.tracing(role));
+        let (tracing, use_request_id) = tracing::build(mesh, proxy, config, scope.tracing(role));
         SideTelemetry {
             stats,
             request_log: logs(Of::Requests),

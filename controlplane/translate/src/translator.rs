@@ -7,6 +7,7 @@ use ringsail_xds::envoy::config::cluster::v3::Cluster;
 use ringsail_xds::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use ringsail_xds::envoy::config::listener::v3::Listener;
 use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
+use ringsail_xds::prost::Message;
 
 use crate::cache::Cache;
 use crate::cluster::{self, ClusterInput};
@@ -17,7 +18,7 @@ use crate::listener::{inbound, outbound, virtual_outbound};
 use crate::resource::{ProxyResources, Resource, by_name};
 use crate::route::sidecar::{self, Outbound, RouteSet};
 use crate::telemetry::ProxyTelemetry;
-use crate::{gateway, names, policy, xds};
+use crate::{gateway, names, policy, proxy_config, xds};
 
 /// Idle time of connections to passed-through destinations, 5 minutes. Source: istiod `cluster_builder.go`.
 const PASSTHROUGH_IDLE_TIMEOUT: prost_types::Duration = prost_types::Duration { seconds: 300, nanos: 0 };
@@ -52,8 +53,9 @@ impl Translator {
             self.endpoints.advance();
         }
         let view = View::of(mesh, proxy);
-        let telemetry = ProxyTelemetry::of(mesh, proxy);
-        let outbound = Outbound { mesh, proxy, view: &view, telemetry: &telemetry };
+        let config = proxy_config::effective(mesh, proxy);
+        let telemetry = ProxyTelemetry::of(mesh, proxy, &config);
+        let outbound = Outbound { mesh, proxy, view: &view, telemetry: &telemetry, config: &config };
         let mut resources = ProxyResources::default();
         self.add_services(outbound, &mut resources);
         let mut own: Vec<Cluster> = vec![black_hole(mesh)];
@@ -72,6 +74,15 @@ impl Translator {
         listeners.iter_mut().for_each(|listener| measure_connections(listener, &telemetry));
         let encode_cluster = |cluster: &Cluster| Arc::new(Resource::encode(&cluster.name, cluster));
         resources.clusters.extend(own.iter().map(encode_cluster));
+        routes.iter_mut().for_each(|routes| proxy_config::apply_to_routes(routes, &config));
+        if let Some(bytes) = proxy_config::listener_buffer(&config, proxy) {
+            listeners.iter_mut().for_each(|listener| {
+                listener.per_connection_buffer_limit_bytes = Some(bytes);
+            });
+        }
+        if let Some(bytes) = proxy_config::cluster_buffer(&config, proxy) {
+            limit_buffers(&mut resources.clusters, bytes);
+        }
         if let Some(patches) = Patches::of(mesh, proxy) {
             let context = envoy_filter::outbound_context(proxy);
             envoy_filter::patch_clusters(&mut resources.clusters, proxy, &patches);
@@ -197,6 +208,16 @@ fn sidecar_resources(
     built.listeners.extend(inbound::listeners(&ports, outbound));
     let routes = built.routes.iter().map(|set| sidecar::build(set, outbound)).collect();
     (built.listeners, routes)
+}
+
+/// Bounds what a connection of each cluster may buffer. Clusters are shared with proxies that have other settings, so
+/// these are copies.
+fn limit_buffers(clusters: &mut [Arc<Resource>], bytes: u32) {
+    for resource in clusters {
+        let Ok(mut cluster) = Cluster::decode(resource.body.as_slice()) else { continue };
+        cluster.per_connection_buffer_limit_bytes = Some(bytes);
+        *resource = Arc::new(Resource::encode(&cluster.name, &cluster));
+    }
 }
 
 /// The cluster without hosts.

@@ -198,8 +198,7 @@ spec:
     let counts = || {
         let answer = client::get(at(15000), "/stats/prometheus").expect("statistics");
         let all = answer.body.lines();
-        all
-            .filter(|line| line.starts_with("istio_requests_total")).map(str::to_owned).collect::<Vec<_>>()
+        all.filter(|line| line.starts_with("istio_requests_total")).map(str::to_owned).collect::<Vec<_>>()
     };
     mesh.until("requests are counted", || !counts().is_empty());
     assert!(!counts().iter().any(|line| line.contains("desk=")), "{:?}", counts());
@@ -218,6 +217,7 @@ spec:
         spans.contains("\"room\":\"42\"") && spans.contains("istio.canonical_service")
     });
     let pod = mesh.pod().expect("a pod");
-    let restarts: Vec<_> = pod["processes"].as_array().expect("processes").iter().map(|one| one["restarts"].as_u64()).collect();
+    let restarts: Vec<_> =
+        pod["processes"].as_array().expect("processes").iter().map(|one| one["restarts"].as_u64()).collect();
     assert!(restarts.len() >= 2 && restarts.iter().all(|count| *count == Some(0)), "{pod}");
 }

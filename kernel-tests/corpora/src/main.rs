@@ -21,6 +21,7 @@ mod envoy_routes;
 mod http1_vectors;
 mod http2_vectors;
 mod istio_simulation;
+mod istio_unit_tables;
 mod istio_validation;
 mod path_normalization;
 mod report;
@@ -37,6 +38,7 @@ const RUNNERS: &[(&str, Runner)] = &[
     ("http1-vectors", http1_vectors::run),
     ("http2-vectors", http2_vectors::run),
     ("istio-simulation", istio_simulation::run),
+    ("istio-unit-tables", istio_unit_tables::run),
     ("istio-validation", istio_validation::run),
     ("path-normalization", path_normalization::run),
     ("telemetry", telemetry::run),

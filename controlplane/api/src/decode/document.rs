@@ -9,7 +9,7 @@ use crate::decode::problem::{Problem, Problems};
 use crate::decode::tree::{Document, Entry, Node, Position, TreeError, Value};
 use crate::decode::{Decoded, POOL, suggest};
 use crate::diagnostic::{Diagnostic, Origin, Severity};
-use crate::istio::mesh::v1alpha1::MeshConfig;
+use crate::istio::mesh::v1alpha1::{MeshConfig, ProxyConfig};
 use crate::kind::{Kind, Shape};
 use crate::object::{META_MESSAGE, Object, ObjectKey, ObjectMeta};
 use crate::path::{FieldPath, Segment};
@@ -280,33 +280,45 @@ fn of_finding(finding: Finding, root: &Node, file: &Arc<str>, object: Option<&Ob
 
 /// Reads a MeshConfig document.
 pub(super) fn read_mesh_config(document: &Document, file: &Arc<str>) -> Result<MeshConfig, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
-    for error in &document.errors {
-        problems.error(error.at, error.message.clone(), error.fix.clone());
-    }
-    let descriptor = POOL
-        .get_message_by_name("istio.mesh.v1alpha1.MeshConfig")
-        .expect("the committed descriptors hold MeshConfig");
-    let message = read_message(&document.root, &descriptor, &mut problems);
-    let config = message.transcode_to();
-    if let Err(error) = &config {
-        problems.error(document.root.at, format!("cannot be represented: {error}"), None);
-    }
-    let config = match config {
-        Ok(config) if !problems.has_errors() => config,
-        _ => {
-            return Err(problems
-                .into_found()
-                .into_iter()
-                .map(|problem| of_problem(problem, file, None))
-                .collect());
-        }
-    };
+    let config: MeshConfig = read_plain(document, file)?;
     let findings = validate::check_mesh_config(&config);
     if !findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Ok(config);
     }
     Err(findings.into_iter().map(|finding| of_finding(finding, &document.root, file, None)).collect())
+}
+
+/// Reads a document of proxy settings.
+pub(super) fn read_proxy_config(
+    document: &Document,
+    file: &Arc<str>,
+) -> Result<ProxyConfig, Vec<Diagnostic>> {
+    read_plain(document, file)
+}
+
+/// Reads a document that is one message and nothing else.
+fn read_plain<M: prost::Message + prost::Name + Default>(
+    document: &Document,
+    file: &Arc<str>,
+) -> Result<M, Vec<Diagnostic>> {
+    let mut problems = Problems::default();
+    for error in &document.errors {
+        problems.error(error.at, error.message.clone(), error.fix.clone());
+    }
+    let descriptor =
+        POOL.get_message_by_name(&M::full_name()).expect("the committed descriptors hold every message");
+    let message = read_message(&document.root, &descriptor, &mut problems);
+    let config = message.transcode_to();
+    if let Err(error) = &config {
+        problems.error(document.root.at, format!("cannot be represented: {error}"), None);
+    }
+    match config {
+        Ok(config) if !problems.has_errors() => Ok(config),
+        _ => {
+            let found = problems.into_found().into_iter();
+            Err(found.map(|problem| of_problem(problem, file, None)).collect())
+        }
+    }
 }
 
 fn read_meta(node: &Node, kind: Kind, problems: &mut Problems) -> ObjectMeta {

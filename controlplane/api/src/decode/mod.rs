@@ -24,7 +24,7 @@ use std::sync::{Arc, LazyLock};
 use prost_reflect::DescriptorPool;
 
 use crate::diagnostic::{Diagnostic, Origin, Severity};
-use crate::istio::mesh::v1alpha1::MeshConfig;
+use crate::istio::mesh::v1alpha1::{MeshConfig, ProxyConfig};
 use crate::limits::FILE_BYTES_MAX;
 use crate::mesh_config;
 use crate::object::{Object, ObjectKey};
@@ -87,6 +87,25 @@ pub fn decode(text: &str, file: &str) -> Decoded {
 /// # Errors
 /// Everything that is wrong with it, when at least one finding is an error.
 pub fn decode_mesh_config(text: &str, file: &str) -> Result<MeshConfig, Vec<Diagnostic>> {
+    let read = |found: &tree::Document, file: &Arc<str>| document::read_mesh_config(found, file);
+    Ok(decode_plain(text, file, read)?.unwrap_or_default())
+}
+
+/// Decodes settings of a proxy, as the annotation `proxy.istio.io/config` and node metadata hold them.
+///
+/// # Errors
+/// Everything that is wrong with them, when at least one finding is an error.
+pub fn decode_proxy_config(text: &str, file: &str) -> Result<ProxyConfig, Vec<Diagnostic>> {
+    let read = |found: &tree::Document, file: &Arc<str>| document::read_proxy_config(found, file);
+    Ok(decode_plain(text, file, read)?.unwrap_or_default())
+}
+
+/// Decodes a document that is nothing but one message; `None` when it is empty.
+fn decode_plain<M>(
+    text: &str,
+    file: &str,
+    read: impl FnOnce(&tree::Document, &Arc<str>) -> Result<M, Vec<Diagnostic>>,
+) -> Result<Option<M>, Vec<Diagnostic>> {
     let file: Arc<str> = Arc::from(file);
     let documents = tree::parse(text, 1).map_err(|error| {
         vec![Diagnostic {
@@ -99,11 +118,10 @@ pub fn decode_mesh_config(text: &str, file: &str) -> Result<MeshConfig, Vec<Diag
             fix: error.fix,
         }]
     })?;
-    let Some(found) = documents.first() else { return Ok(MeshConfig::default()) };
-    if found.root.is_null() {
-        return Ok(MeshConfig::default());
+    match documents.first().filter(|found| !found.root.is_null()) {
+        Some(found) => read(found, &file).map(Some),
+        None => Ok(None),
     }
-    document::read_mesh_config(found, &file)
 }
 
 /// Templates are the commonest text that looks like YAML and is not.

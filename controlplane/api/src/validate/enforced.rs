@@ -34,10 +34,8 @@ pub(crate) fn check(checker: &mut Checker, object: &Object) {
         Spec::Sidecar(spec) => sidecar(checker, spec),
         Spec::WasmPlugin(_) => leave_aside(checker, "WasmPlugin"),
         Spec::TrafficExtension(_) => leave_aside(checker, "TrafficExtension"),
-        Spec::ProxyConfig(_) => {
-            without_effect(checker, "ProxyConfig", "proxies keep their command line's settings")
-        }
         Spec::Telemetry(_)
+        | Spec::ProxyConfig(_)
         | Spec::EnvoyFilter(_)
         | Spec::VirtualService(_)
         | Spec::ServiceEntry(_)
@@ -64,14 +62,6 @@ fn refuse(checker: &mut Checker, feature: &str, consequence: &str) {
         .error(format!("{feature} is not enforced yet: {consequence}, so the object is refused"))
         .code(UNENFORCED)
         .fix("remove it, or keep this workload on a mesh that enforces it");
-}
-
-/// Not about security, so the object may stay, but not silently.
-fn without_effect(checker: &mut Checker, kind: &str, consequence: &str) {
-    checker
-        .warning(format!("{kind} has no effect yet: {consequence}"))
-        .code(UNENFORCED)
-        .fix("nothing needs to change; do not rely on it");
 }
 
 /// Extensions change proxies in ways that may matter for security; nobody can tell from outside.

@@ -79,6 +79,11 @@ pub(crate) fn check_proxy_config(checker: &mut Checker, spec: &ProxyConfig) {
     checker.set("selector", spec.selector.as_ref(), |checker, workloads| {
         selector(checker, "matchLabels", &workloads.match_labels);
     });
+    if spec.image.is_some() {
+        checker.field("image", |checker| {
+            checker.warning("images are chosen by whoever starts the proxy, so this changes nothing");
+        });
+    }
     if let Some(concurrency) = spec.concurrency.filter(|concurrency| *concurrency < 0) {
         checker.field("concurrency", |checker| {
             checker.error(format!("{concurrency} is negative")).fix("leave it out for one per CPU");

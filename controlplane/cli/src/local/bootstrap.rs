@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ringsail_api::ProxyConfig;
 use serde_json::{Value, json};
 
 use super::address::Addresses;
@@ -50,6 +51,7 @@ fn node(workload: &Workload, addresses: Addresses) -> Value {
         "id": format!("{kind_of_node}~{}~{name}.{namespace}~{domain}", addresses.mesh),
         "cluster": format!("{app}.{namespace}"),
         "metadata": {
+            "ANNOTATIONS": workload.annotations,
             "APP_CONTAINERS": containers.join(","),
             "CLUSTER_ID": "Kubernetes",
             "HTTP_PROXY_PORT": HTTP_PROXY_PORT.to_string(),
@@ -67,7 +69,8 @@ fn node(workload: &Workload, addresses: Addresses) -> Value {
                 kind => format!("kubernetes://apis/apps/v1/namespaces/{namespace}/{}s/{owner}", kind.to_lowercase()),
             },
             "POD_PORTS": Value::from(ports).to_string(),
-            "PROXY_CONFIG": {},
+            // Over MeshConfig's default, which the control plane knows.
+            "PROXY_CONFIG": workload.settings.as_ref().map_or_else(|| json!({}), ProxyConfig::to_json),
             // Ours: where the program listens, and where the sidecar's outbound listeners are bound.
             "RINGSAIL_APP_ADDRESS": addresses.app.to_string(),
             "RINGSAIL_OUTBOUND_ADDRESS": addresses.outbound.to_string(),

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use ringsail_api::{Object, ObjectKey};
+use ringsail_api::{Object, ObjectKey, ProxyConfig};
+use ringsail_model::proxy_config;
 use serde_json::{Value, json};
 
 use super::address::{Addresses, Network};
@@ -14,7 +15,7 @@ use super::bootstrap::{ADMIN_PORT, bootstrap};
 use super::expand::expand;
 use super::output::{Output, say};
 use super::process::{Launch, Supervised};
-use super::workload::{Role, Workload, declared};
+use super::workload::{Role, Workload, declared, mesh_config};
 use super::{Options, RunDir, pod, programs};
 use crate::folder;
 
@@ -183,7 +184,14 @@ impl Mesh {
         let bootstrap = bootstrap(workload, addresses, &self.run_dir.xds_socket());
         pod::write_whole(&file, &format!("{bootstrap:#}\n"))?;
         let mut arguments = vec!["-c".to_owned(), file.to_string_lossy().into_owned()];
-        arguments.extend(["--concurrency".to_owned(), self.options.concurrency.to_string()]);
+        let settings = self.settings(workload);
+        // 0 is a shard for each core, as for the flag.
+        let concurrency = settings.concurrency.and_then(|shards| u32::try_from(shards).ok());
+        let concurrency = concurrency.unwrap_or(self.options.concurrency);
+        arguments.extend(["--concurrency".to_owned(), concurrency.to_string()]);
+        if let Some(drain) = settings.drain_duration.filter(|drain| drain.seconds > 0) {
+            arguments.extend(["--drain-time-s".to_owned(), drain.seconds.to_string()]);
+        }
         arguments.extend(["--disable-hot-restart", "--log-level", "warning"].map(str::to_owned));
         let envoy = self.envoy_for(workload);
         if envoy.is_none() {
@@ -193,10 +201,20 @@ impl Mesh {
             name: format!("{}/istio-proxy", workload.name),
             program: envoy.unwrap_or(&self.proxy).clone(),
             arguments,
-            environment: Vec::new(),
+            environment: settings.proxy_metadata.into_iter().collect(),
             directory: self.options.dir.clone(),
         };
         Ok(Supervised::start(launch, self.output.clone()))
+    }
+
+    /// What a workload's proxy is started with: its own settings over the mesh's.
+    fn settings(&self, workload: &Workload) -> ProxyConfig {
+        let objects: Vec<Object> = self.objects.values().cloned().collect();
+        let default = mesh_config(&objects).default_config.unwrap_or_default();
+        match &workload.settings {
+            Some(own) => proxy_config::merge(default, own),
+            None => default,
+        }
     }
 
     /// The Envoy for a workload, when it gets one.

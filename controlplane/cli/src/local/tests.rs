@@ -181,3 +181,23 @@ fn bootstrap_tells_who_and_where_the_proxy_is() {
     assert_eq!(bootstrap["node"]["metadata"]["RINGSAIL_APP_ADDRESS"], "127.78.0.1");
     assert_eq!(bootstrap["admin"]["address"]["socket_address"]["address"], "127.77.0.1");
 }
+
+#[test]
+fn settings_of_the_proxy_come_from_objects_and_the_annotation() {
+    let annotated =
+        "{labels: {app: web}, annotations: {proxy.istio.io/config: 'proxyHeaders: {server: {value: me}}'}}";
+    let yaml = format!(
+        "{}---\napiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\n\
+         metadata: {{name: a, namespace: shop}}\nspec: {{concurrency: 3, environmentVariables: {{A: b}}}}\n",
+        deployment(1, annotated, "{name: web, image: web, command: [web]}")
+    );
+    let (workloads, _) = read(&yaml);
+    let settings = workloads[0].settings.as_ref().expect("settings");
+    assert_eq!((settings.concurrency, settings.proxy_metadata["A"].as_str()), (Some(3), "b"));
+    let node = bootstrap(&workloads[0], ADDRESSES, Path::new("/run/xds"))["node"].clone();
+    assert_eq!(node["metadata"]["PROXY_CONFIG"]["proxyHeaders"]["server"]["value"], "me");
+    assert_eq!(
+        node["metadata"]["ANNOTATIONS"]["proxy.istio.io/config"],
+        "proxyHeaders: {server: {value: me}}"
+    );
+}

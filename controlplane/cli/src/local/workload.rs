@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use ringsail_api::core::{Container, PodSpec};
 use ringsail_api::networking::WorkloadEntry;
-use ringsail_api::{Object, ObjectMeta, Spec};
+use ringsail_api::{MeshConfig, Object, ObjectMeta, ProxyConfig, Spec, find_mesh_config, read_mesh_config};
+use ringsail_model::proxy_config;
 
 /// Label and annotation names of Istio's injection.
 const INJECT: &str = "sidecar.istio.io/inject";
@@ -48,6 +49,8 @@ pub struct Workload {
     pub ports: Vec<(String, u16, String)>,
     /// A program that runs already: nothing is started but its sidecar.
     pub running: Option<Running>,
+    /// What ProxyConfig objects and the annotation say of its proxy.
+    pub settings: Option<ProxyConfig>,
 }
 
 /// A program that somebody else runs on this machine.
@@ -121,6 +124,10 @@ pub fn declared(objects: &[Object]) -> (Vec<Workload>, Vec<String>) {
             }
         }
     }
+    let config = mesh_config(objects);
+    for Workload { namespace, labels, annotations, settings, .. } in &mut workloads {
+        *settings = proxy_config::of_workload(&config, objects.iter(), namespace, labels, annotations);
+    }
     let mut names = BTreeSet::new();
     workloads.retain(|workload| {
         let new = names.insert(workload.id());
@@ -134,6 +141,11 @@ pub fn declared(objects: &[Object]) -> (Vec<Workload>, Vec<String>) {
         new
     });
     (workloads, complaints)
+}
+
+/// The mesh's configuration; a wrong one, which the control plane reports, is the default one here.
+pub fn mesh_config(objects: &[Object]) -> MeshConfig {
+    find_mesh_config(objects.iter()).and_then(|object| read_mesh_config(object).ok()).unwrap_or_default()
 }
 
 /// The sidecar of a WorkloadEntry, when it stands for a program on this machine: its address is a loopback one, and
@@ -160,6 +172,7 @@ fn running(object: &Object, entry: &WorkloadEntry) -> Option<Workload> {
         programs: Vec::new(),
         ports: entry.ports.iter().filter_map(port).collect(),
         running: Some(Running { address, entry: entry.clone() }),
+        settings: None,
     })
 }
 
@@ -260,5 +273,6 @@ fn workload(
         programs,
         ports: spec.containers.iter().flat_map(|container| &container.ports).filter_map(port).collect(),
         running: None,
+        settings: None,
     }
 }

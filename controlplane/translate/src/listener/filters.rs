@@ -4,7 +4,7 @@ use ringsail_api::istio::mesh::v1alpha1::mesh_config::proxy_path_normalization;
 use ringsail_api::networking::load_balancer_settings::consistent_hash_lb::HashKey;
 use ringsail_api::networking::{Destination, RouteDestination};
 use ringsail_model::telemetry::Role;
-use ringsail_model::{MeshSettings, Proxy, Service};
+use ringsail_model::{MeshSettings, Protocol, Service};
 use ringsail_xds::envoy::config::core::v3::{Http1ProtocolOptions, HttpProtocolOptions};
 use ringsail_xds::envoy::config::listener::v3::Filter;
 use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
@@ -13,6 +13,7 @@ use ringsail_xds::envoy::extensions::filters::http::fault::v3::HttpFault;
 use ringsail_xds::envoy::extensions::filters::http::grpc_stats::v3::{
     FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier,
 };
+use ringsail_xds::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use ringsail_xds::envoy::extensions::filters::http::router::v3::Router;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
@@ -32,8 +33,7 @@ use crate::cluster::PortPolicy;
 use crate::route::filters as http_filters;
 use crate::route::sidecar::{Outbound, find_service};
 use crate::route::virtual_service::{consistent_hash, destination_cluster, destination_port};
-use crate::telemetry::SideTelemetry;
-use crate::{names, xds};
+use crate::{names, proxy_config, xds};
 
 /// Name of the HTTP connection manager in a chain.
 pub(crate) const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -73,8 +73,14 @@ pub(crate) enum Routes {
 }
 
 /// An HTTP connection manager.
-pub(crate) fn http(stat_prefix: &str, routes: Routes, side: Side, outbound: Outbound<'_>) -> Filter {
-    let Outbound { mesh, proxy, telemetry, .. } = outbound;
+pub(crate) fn http(
+    stat_prefix: &str,
+    routes: Routes,
+    side: Side,
+    protocol: Protocol,
+    outbound: Outbound<'_>,
+) -> Filter {
+    let Outbound { mesh, proxy, telemetry, config, .. } = outbound;
     let telemetry = telemetry.side(side.role());
     let route_specifier = match routes {
         Routes::Named(name) => {
@@ -99,9 +105,9 @@ pub(crate) fn http(stat_prefix: &str, routes: Routes, side: Side, outbound: Outb
         _ => None,
     };
     let (normalize, merge_slashes, escaped) = path_normalization(mesh.settings());
-    let manager = HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
         stat_prefix: stat_prefix.to_owned(),
-        http_filters: chain(side, proxy, telemetry),
+        http_filters: chain(side, protocol, outbound),
         server_name: match side {
             Side::Inbound | Side::Gateway => SERVER_NAME.to_owned(),
             Side::Outbound | Side::HttpProxy => String::new(),
@@ -129,6 +135,7 @@ pub(crate) fn http(stat_prefix: &str, routes: Routes, side: Side, outbound: Outb
         route_specifier: Some(route_specifier),
         ..HttpConnectionManager::default()
     };
+    proxy_config::apply(&mut manager, side, proxy, config);
     xds::network_filter(HTTP_CONNECTION_MANAGER, &manager)
 }
 
@@ -144,7 +151,8 @@ fn client_cert_details(cert: bool) -> SetCurrentClientCertDetails {
 
 /// HTTP filters in order. Fault and CORS do nothing until a route configures them; a proxy that does not know Istio's
 /// own filters, such as a stock Envoy, gets none of them.
-fn chain(side: Side, proxy: &Proxy, telemetry: &SideTelemetry) -> Vec<HttpFilter> {
+fn chain(side: Side, protocol: Protocol, outbound: Outbound<'_>) -> Vec<HttpFilter> {
+    let Outbound { proxy, telemetry, config, .. } = outbound;
     let filter = |name: &str, config| HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -160,11 +168,19 @@ fn chain(side: Side, proxy: &Proxy, telemetry: &SideTelemetry) -> Vec<HttpFilter
         filter(http_filters::FAULT, pack(&HttpFault::default())),
         filter(http_filters::CORS, pack(&Cors {})),
     ];
-    if proxy.istio_filters {
-        filters.insert(0, filter(METADATA_EXCHANGE, metadata_exchange(side)));
+    if protocol == Protocol::GrpcWeb {
+        filters.insert(0, filter("envoy.filters.http.grpc_web", pack(&GrpcWeb {})));
     }
-    filters.extend(telemetry.stats.iter().map(|config| filter(STATS, config.clone())));
-    filters.push(filter("envoy.filters.http.router", pack(&Router::default())));
+    if proxy.istio_filters {
+        filters.insert(
+            0,
+            filter(METADATA_EXCHANGE, metadata_exchange(side, proxy_config::tells_only_the_mesh(config))),
+        );
+    }
+    filters.extend(telemetry.side(side.role()).stats.iter().map(|config| filter(STATS, config.clone())));
+    let router =
+        Router { suppress_envoy_headers: proxy_config::hides_envoy_headers(config), ..Router::default() };
+    filters.push(filter("envoy.filters.http.router", pack(&router)));
     filters
 }
 

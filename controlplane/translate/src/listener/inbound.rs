@@ -311,9 +311,10 @@ fn port_chains(port: &InboundPort, bind: &str, outbound: Outbound<'_>) -> Vec<(T
     let name = format!("{bind}_{}", port.port);
     let chain = |filter| FilterChain { name: name.clone(), filters: vec![filter], ..FilterChain::default() };
     let http = || {
-        let routes = inbound_routes(&cluster, port.service_port, &port.host, port.protocol);
+        let routes =
+            inbound_routes(&cluster, port.service_port, &port.host, port.protocol, outbound.mesh.settings());
         let stat_prefix = names::stat_prefix(&format!("inbound_{name}"));
-        filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, outbound)
+        filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, port.protocol, outbound)
     };
     let tcp = || filters::tcp(&cluster, Role::Server, outbound);
     if port.protocol.is_http() {
@@ -326,7 +327,13 @@ fn port_chains(port: &InboundPort, bind: &str, outbound: Outbound<'_>) -> Vec<(T
 }
 
 /// One route to the workload. Timeouts are the client side's business; its `grpc-timeout` is kept without a cap.
-fn inbound_routes(cluster: &str, service_port: u32, host: &str, protocol: Protocol) -> RouteConfiguration {
+fn inbound_routes(
+    cluster: &str,
+    service_port: u32,
+    host: &str,
+    protocol: Protocol,
+    settings: &MeshSettings,
+) -> RouteConfiguration {
     let retries = !matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb);
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
@@ -336,7 +343,7 @@ fn inbound_routes(cluster: &str, service_port: u32, host: &str, protocol: Protoc
             grpc_timeout_header_max: Some(xds::ZERO),
             ..MaxStreamDuration::default()
         }),
-        retry_policy: retries.then(retry::inbound),
+        retry_policy: retries.then(|| retry::inbound(settings)).flatten(),
         ..RouteAction::default()
     };
     let route = Route {
@@ -345,7 +352,10 @@ fn inbound_routes(cluster: &str, service_port: u32, host: &str, protocol: Protoc
             path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
             ..RouteMatch::default()
         }),
-        decorator: Some(Decorator { operation: format!("{host}:{service_port}/*"), ..Decorator::default() }),
+        decorator: Some(Decorator {
+            operation: format!("{}/*", names::host_port(host, service_port)),
+            ..Decorator::default()
+        }),
         action: Some(route::Action::Route(action)),
         ..Route::default()
     };
@@ -418,9 +428,10 @@ fn wildcard(outbound: Outbound<'_>) -> &'static str {
 
 fn passthrough_chains(outbound: Outbound<'_>) -> [FilterChain; 2] {
     let cluster = names::INBOUND_PASSTHROUGH;
-    let routes = inbound_routes(cluster, 0, cluster, Protocol::Auto);
+    let routes = inbound_routes(cluster, 0, cluster, Protocol::Auto, outbound.mesh.settings());
     let stat_prefix = names::stat_prefix(cluster);
-    let http = filters::http(&stat_prefix, Routes::Inline(Box::new(routes)), Side::Inbound, outbound);
+    let routes = Routes::Inline(Box::new(routes));
+    let http = filters::http(&stat_prefix, routes, Side::Inbound, Protocol::Auto, outbound);
     [
         FilterChain {
             name: "virtualInbound-catchall-http".to_owned(),

@@ -298,7 +298,7 @@ impl<'a> Builder<'a> {
             let routes = self.note_routes(wanted, &bind, everywhere, incoming);
             chains.push(Chain {
                 sniffs_http: sniffs,
-                ..Chain::of(self.http(&bind, wanted.listener_port, routes))
+                ..Chain::of(self.http(&bind, wanted.listener_port, protocol, routes))
             });
             if sniffs {
                 kind = EntryKind::Sniffing;
@@ -366,10 +366,12 @@ impl<'a> Builder<'a> {
         &self,
         bind: &Bind,
         port: u32,
+        protocol: Protocol,
         routes: RouteSet,
     ) -> ringsail_xds::envoy::config::listener::v3::Filter {
         let stat_prefix = names::stat_prefix(&format!("outbound_{}_{port}", bind_name(bind)));
-        filters::http(&stat_prefix, Routes::Named(routes.name()), Side::Outbound, self.outbound)
+        let routes = Routes::Named(routes.name());
+        filters::http(&stat_prefix, routes, Side::Outbound, protocol, self.outbound)
     }
 
     fn finish(self) -> OutboundListeners {
@@ -406,7 +408,7 @@ pub(crate) fn http_proxy(outbound: Outbound<'_>) -> Option<Listener> {
     let name = format!("{}_{port}", bind_name(&bind));
     let stat_prefix = names::stat_prefix(&format!("outbound_{name}"));
     let routes = Routes::Named(RouteSet::HttpProxy.name());
-    let filter = filters::http(&stat_prefix, routes, Side::HttpProxy, outbound);
+    let filter = filters::http(&stat_prefix, routes, Side::HttpProxy, Protocol::Http, outbound);
     let (address, additional_addresses) = addresses(&bind, port);
     let mut listener = Listener {
         name,

@@ -21,8 +21,9 @@ pub(crate) const METADATA_EXCHANGE: &str = "istio.metadata_exchange";
 
 /// How a connection manager learns of its peers and makes itself known. A server answers who asked; a client, and a
 /// gateway towards the mesh, tells every server.
-pub(crate) fn metadata_exchange(side: Side) -> Any {
-    let headers = || IstioHeaders { skip_external_clusters: false };
+/// With `mesh_only` servers outside the mesh are told nothing.
+pub(crate) fn metadata_exchange(side: Side, mesh_only: bool) -> Any {
+    let headers = || IstioHeaders { skip_external_clusters: mesh_only };
     let discovery = || {
         let methods = [
             discovery_method::MethodSpecifier::IstioHeaders(headers()),

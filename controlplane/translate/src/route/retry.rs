@@ -63,13 +63,27 @@ pub(crate) fn outbound(
     Some(policy)
 }
 
-/// The policy of an inbound route: only requests the workload cannot have seen.
-pub(crate) fn inbound() -> RetryPolicy {
-    RetryPolicy {
+/// The policy of an inbound route: only requests the workload cannot have seen, unless the mesh says otherwise; `None`
+/// switches retries off.
+pub(crate) fn inbound(settings: &MeshSettings) -> Option<RetryPolicy> {
+    let mut policy = RetryPolicy {
         num_retries: Some(RETRIES_DEFAULT),
         retry_on: "reset-before-request".to_owned(),
         ..RetryPolicy::default()
+    };
+    let Some(declared) = &settings.config.default_inbound_http_retry_policy else { return Some(policy) };
+    if declared.attempts <= 0 {
+        return None;
     }
+    policy.num_retries = Some(declared.attempts.unsigned_abs());
+    if !declared.retry_on.is_empty() {
+        (policy.retry_on, policy.retriable_status_codes) = conditions(&declared.retry_on);
+    }
+    policy.per_try_timeout = declared.per_try_timeout;
+    policy.retry_back_off = declared
+        .backoff
+        .map(|interval| RetryBackOff { base_interval: Some(interval), ..RetryBackOff::default() });
+    Some(policy)
 }
 
 fn previous_hosts() -> RetryHostPredicate {

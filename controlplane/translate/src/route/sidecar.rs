@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use ringsail_api::ProxyConfig;
 use ringsail_model::{
     Egress, Mesh, OutboundMode, Proxy, Resolution, Service, ServiceAddress, ServiceKey, View, VirtualService,
     host,
@@ -63,6 +64,7 @@ pub(crate) struct Outbound<'a> {
     pub(crate) proxy: &'a Proxy,
     pub(crate) view: &'a View,
     pub(crate) telemetry: &'a ProxyTelemetry,
+    pub(crate) config: &'a ProxyConfig,
 }
 
 /// Builds one route configuration.
@@ -224,7 +226,7 @@ fn default_route(service: &Service, port: u32, outbound: Outbound<'_>) -> Route 
         name: "default".to_owned(),
         r#match: Some(matching::any()),
         decorator: Some(Decorator {
-            operation: format!("{}:{port}/*", service.hostname()),
+            operation: format!("{}/*", names::host_port(service.hostname(), port)),
             ..Decorator::default()
         }),
         action: Some(route::Action::Route(RouteAction {

@@ -145,7 +145,7 @@ fn operation(
     match &http.route[..] {
         [HttpRouteDestination { destination: Some(destination), .. }] => {
             let port = destination_port(destination, (scope.service)(&destination.host), scope.port);
-            format!("{}:{port}{path}", destination.host)
+            format!("{}{path}", names::host_port(&destination.host, port))
         }
         _ => format!("{}:{}{path}", vs.name, scope.port),
     }

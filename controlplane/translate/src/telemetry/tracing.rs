@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost_types::Any;
+use ringsail_api::ProxyConfig;
 use ringsail_api::istio::mesh::v1alpha1 as mesh_api;
 use ringsail_api::istio::mesh::v1alpha1::mesh_config::extension_provider::zipkin_tracing_provider::TraceContextOption;
 use ringsail_api::istio::mesh::v1alpha1::mesh_config::extension_provider::{
@@ -31,11 +32,15 @@ const ZIPKIN_PATH: &str = "/api/v2/spans";
 const SERVICE_NAME_ANNOTATION: &str = "resource.opentelemetry.io/service.name";
 
 /// Tracing of one side, and whether `x-request-id` carries the decision.
-pub(crate) fn build(mesh: &Mesh, proxy: &Proxy, rule: Option<TracingRule>) -> (Option<Tracing>, bool) {
-    let config = &mesh.settings().config;
-    let of_proxy = config.default_config.as_ref().and_then(|config| config.tracing.as_ref());
+pub(crate) fn build(
+    mesh: &Mesh,
+    proxy: &Proxy,
+    config: &ProxyConfig,
+    rule: Option<TracingRule>,
+) -> (Option<Tracing>, bool) {
+    let of_proxy = config.tracing.as_ref();
     let Some(rule) = rule else {
-        return (config.enable_tracing.then(|| of_mesh_config(proxy, of_proxy)), true);
+        return (mesh.settings().config.enable_tracing.then(|| of_mesh_config(proxy, of_proxy)), true);
     };
     (of_rule(mesh, proxy, &rule, of_proxy), rule.use_request_id)
 }
