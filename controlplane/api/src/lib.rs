@@ -26,7 +26,7 @@ mod object;
 mod path;
 pub mod validate;
 
-pub use decode::{Decoded, decode, decode_mesh_config, decode_proxy_config};
+pub use decode::{Decoded, decode, decode_mesh_config, decode_proxy_config, parse_duration};
 pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use generated::{istio, k8s, ringsail as unread};
 pub use istio::mesh::v1alpha1::{MeshConfig, ProxyConfig};

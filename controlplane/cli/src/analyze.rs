@@ -35,7 +35,7 @@ pub fn run(folder: &Path) -> Result<ExitCode> {
 /// What is wrong with the mesh that the objects are together.
 fn together(objects: &[Arc<Object>]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    let config = find_mesh_config(objects.iter()).map(|object| read_mesh_config(object));
+    let config = find_mesh_config(objects.iter()).map(read_mesh_config);
     let config = config.unwrap_or_else(|| Ok(MeshConfig::default())).unwrap_or_else(|wrong| {
         found.extend(wrong);
         MeshConfig::default()

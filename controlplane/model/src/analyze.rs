@@ -140,7 +140,7 @@ fn refused_patches(mesh: &Mesh, object: &Object, key: &ObjectKey) -> Vec<Diagnos
                 key,
                 UNENFORCED,
                 refusal.field_path.clone(),
-                format!("{}, so no patch of the object is applied", refusal.message),
+                format!("{}; no patch of the object is applied", refusal.message),
             )
         })
         .collect()

@@ -13,12 +13,12 @@ use ringsail_api::networking::envoy_filter::{
     ApplyTo, ClusterMatch, EnvoyConfigObjectPatch, ListenerMatch, PatchContext, ProxyMatch,
     RouteConfigurationMatch,
 };
-use ringsail_api::{networking, selector};
+use ringsail_api::{networking, parse_duration, selector};
 use ringsail_xds::envoy::config::cluster::v3::Cluster;
 use ringsail_xds::envoy::config::listener::v3::{Filter, FilterChain, Listener, ListenerFilter};
 use ringsail_xds::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost};
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
-use ringsail_xds::json::{self, Schema};
+use ringsail_xds::json::{self, Schema, Step};
 use ringsail_xds::prost::{Message, Name};
 use serde_json::Value;
 
@@ -29,6 +29,7 @@ use crate::target;
 
 /// Longest `proxyVersion`, in bytes. A longer one matches no proxy. Source: istiod, `envoyfilter.go`.
 const PROXY_VERSION_BYTES_MAX: usize = 1024;
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 /// An EnvoyFilter.
 #[derive(Clone, Debug, PartialEq)]
@@ -264,11 +265,42 @@ impl PatchValue {
 }
 
 fn message<M: Message + Name + Default>(value: &Value, schema: &Schema) -> Result<M, (String, String)> {
-    schema.from_json(value).map_err(|error| {
+    let mut value = value.clone();
+    loop {
+        let error = match schema.from_json(&value) {
+            Ok(message) => return Ok(message),
+            Err(error) => error,
+        };
+        // Each round writes one value differently, so there are at most as many rounds as values.
+        if rewrite_duration(&mut value, &error.path) {
+            continue;
+        }
         let path = error.path_text();
         let place = if path.is_empty() || path.starts_with('[') { path } else { format!(".{path}") };
-        (format!(".patch.value{place}"), error.text)
-    })
+        return Err((format!(".patch.value{place}"), error.text));
+    }
+}
+
+/// Writes `500ms` and `1m30s` as seconds. `false` when the place holds no such text, or seconds already.
+///
+/// Compat: istiod reads patches with a decoder that takes Go's durations.
+fn rewrite_duration(value: &mut Value, path: &[Step]) -> bool {
+    let mut place = value;
+    for step in path {
+        let inner = match step {
+            Step::Key(key) => place.get_mut(key),
+            Step::Index(index) => place.get_mut(index),
+        };
+        let Some(inner) = inner else { return false };
+        place = inner;
+    }
+    let Some(nanos) = place.as_str().and_then(|text| parse_duration(text).ok()) else { return false };
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.abs();
+    let seconds = format!("{sign}{}.{:09}s", nanos / NANOS_PER_SECOND, nanos % NANOS_PER_SECOND);
+    let is_new = place.as_str() != Some(&seconds);
+    *place = Value::String(seconds);
+    is_new
 }
 
 /// The first type of an extension in a value that is not among Envoy's messages we hold.

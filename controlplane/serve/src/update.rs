@@ -99,7 +99,7 @@ impl Updater {
 
     /// Reads the mesh configuration again; a wrong one keeps the settings as they are.
     fn apply_settings(&mut self) {
-        let config = find_mesh_config(self.builder.objects()).map(|object| read_mesh_config(object));
+        let config = find_mesh_config(self.builder.objects()).map(read_mesh_config);
         match config.unwrap_or_else(|| Ok(ringsail_api::MeshConfig::default())) {
             Ok(config) => {
                 self.from_settings.clear();

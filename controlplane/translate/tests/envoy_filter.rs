@@ -211,6 +211,9 @@ fn clusters_are_merged_removed_and_added() {
     assert_eq!(timeout(&seen, web), Some(half), "a duration is one value");
     assert_eq!(seen.cluster(web).lb_policy, 2);
     assert_eq!(timeout(&seen, db).map(|time| time.seconds), Some(10));
+    let short = of_cluster(host, "MERGE", "{connect_timeout: 500ms, dns_refresh_rate: 1m}");
+    let half = prost_types::Duration { seconds: 0, nanos: 500_000_000 };
+    assert_eq!(timeout(&short, web), Some(half), "units other than seconds are understood");
     let gone = of_cluster(host, "REMOVE", "{}");
     assert!(!gone.cluster_names().contains(&web) && gone.cluster_names().contains(&db));
     let added =

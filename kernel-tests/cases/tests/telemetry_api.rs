@@ -1,5 +1,5 @@
-//! A Telemetry object in the folder of a local mesh: the next requests are counted, logged and traced as it says, and no
-//! process is restarted for it.
+//! A Telemetry object in the folder of a local mesh: the next requests are counted, logged and traced as it says; an
+//! EnvoyFilter: they are limited as it says. No process is restarted for either.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -56,6 +56,29 @@ spec:
   - providers: [{name: to-collector}]
     randomSamplingPercentage: 100
     customTags: {room: {literal: {value: '42'}}}
+";
+
+const LIMIT: &str = "
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: three}
+spec:
+  workloadSelector: {labels: {app: clerk}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match:
+      context: SIDECAR_INBOUND
+      listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.local_ratelimit
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+          stat_prefix: three
+          token_bucket: {max_tokens: 3, tokens_per_fill: 3, fill_interval: 3600s}
+          filter_enabled: {default_value: {numerator: 100, denominator: HUNDRED}}
+          filter_enforced: {default_value: {numerator: 100, denominator: HUNDRED}}
 ";
 
 struct Mesh {
@@ -160,7 +183,7 @@ fn program() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_telemetry_object_changes_metrics_logs_and_spans_of_the_next_requests() {
+fn objects_change_metrics_logs_spans_and_limits_of_the_next_requests() {
     let Some(program) = program() else { return };
     let (address, spans) = collector();
     let lines = tempfile::NamedTempFile::new().expect("a file");
@@ -216,6 +239,10 @@ spec:
         let spans = spans.lock().expect("not poisoned");
         spans.contains("\"room\":\"42\"") && spans.contains("istio.canonical_service")
     });
+
+    fs::write(mesh.folder.path().join("mesh/limit.yaml"), LIMIT).expect("written");
+    let status = || client::get(at(9080), "/limited").expect("an answer").status;
+    mesh.until("the fourth request is refused", || status() == 429);
     let pod = mesh.pod().expect("a pod");
     let restarts: Vec<_> =
         pod["processes"].as_array().expect("processes").iter().map(|one| one["restarts"].as_u64()).collect();

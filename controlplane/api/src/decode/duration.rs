@@ -7,7 +7,7 @@
 ///
 /// # Errors
 /// A phrase that says what is wrong.
-pub(crate) fn parse_duration(text: &str) -> Result<i128, &'static str> {
+pub fn parse_duration(text: &str) -> Result<i128, &'static str> {
     const MALFORMED: &str = "not a duration";
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),

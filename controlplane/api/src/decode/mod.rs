@@ -17,6 +17,7 @@ mod tests;
 pub(crate) mod tree;
 mod well_known;
 
+pub use duration::parse_duration;
 pub(crate) use json::to_json;
 
 use std::sync::{Arc, LazyLock};

@@ -144,12 +144,12 @@ fn names_route(patch: &Patch) -> Option<&RouteMatch> {
 
 fn concerns_route(patch: &Patch, route: &Route) -> bool {
     let Some(wanted) = names_route(patch) else { return true };
-    let action = match (wanted.action(), &route.action) {
-        (Action::Any, _) => true,
-        (Action::Route, Some(route::Action::Route(_))) => true,
-        (Action::Redirect, Some(route::Action::Redirect(_))) => true,
-        (Action::DirectResponse, Some(route::Action::DirectResponse(_))) => true,
-        _ => false,
-    };
+    let action = matches!(
+        (wanted.action(), &route.action),
+        (Action::Any, _)
+            | (Action::Route, Some(route::Action::Route(_)))
+            | (Action::Redirect, Some(route::Action::Redirect(_)))
+            | (Action::DirectResponse, Some(route::Action::DirectResponse(_)))
+    );
     action && (wanted.name.is_empty() || wanted.name == route.name)
 }
