@@ -66,9 +66,37 @@ impl<'a> RequestBody<'a> {
         self.kept.bytes_max = bytes_max;
     }
 
-    /// Copies all that comes to `tap`.
+    /// Copies all of it to `tap`, also what has come already.
     pub fn copy_to(&mut self, tap: Tap) {
+        tap.push(&self.kept.bytes);
+        if self.is_complete() {
+            tap.complete(self.incoming.trailers());
+        }
         self.taps.push(tap);
+    }
+
+    /// Receives and keeps all of it. False when it has more than `bytes_max`: then it is lost.
+    pub async fn hold(&mut self, bytes_max: usize, progress: &Progress) -> Result<bool, Failure> {
+        self.keep_from_here(bytes_max);
+        while !self.is_complete() {
+            if self.incoming.is_empty() {
+                self.fill().await.map_err(|_| Failure::ClientGone)?;
+            }
+            let piece = self.piece()?;
+            progress.count_received(piece.data.len(), self.data(&piece));
+            progress.touch();
+            if piece.end {
+                progress.complete_request();
+            }
+            self.incoming.consume(piece.consumed);
+            if self.kept.lost {
+                return Ok(false);
+            }
+        }
+        if self.length == BodyLength::Chunked {
+            self.length = BodyLength::Length(self.kept.bytes.len() as u64);
+        }
+        Ok(true)
     }
 
     /// What an earlier attempt has sent, to be sent again.
@@ -98,7 +126,7 @@ impl<'a> RequestBody<'a> {
         for tap in &self.taps {
             tap.push(data);
             if piece.end {
-                tap.complete();
+                tap.complete(self.incoming.trailers());
             }
         }
         Ok(piece)

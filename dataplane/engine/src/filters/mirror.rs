@@ -15,10 +15,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringsail_http::{
-    BodyDecoder, BodyLength, CHUNK_END, ChunkHead, EditError, Framing, LAST_CHUNK, Method,
-    Progress as Decoded, RequestHead, ResponseDecoder, ResponseHead, ResponseTo, Version, encode_request,
+    BodyLength, EditError, Framing, Method, RequestHead, ResponseDecoder, ResponseHead, ResponseTo, Version,
+    encode_request,
 };
-use ringsail_runtime::net::Stream;
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, timeout};
 use ringsail_runtime::{Either, race, task};
@@ -39,6 +38,7 @@ use crate::headers::request::append_forwarded_for;
 use crate::http2::upstream::{self as http2, Settings};
 use crate::inflow::Inflow;
 use crate::limits::{MIRROR_DURATION_MAX, MIRRORS_MAX};
+use crate::message::{Answer, Lost, Outgoing};
 use crate::progress::Progress;
 use crate::shard::Shard;
 use crate::upstream::{self, Choice, ClusterState, Lease, Outcome, Reuse, Wish};
@@ -97,7 +97,7 @@ pub fn begin(
         head.set_framing(Framing { body: framing(head.method(), original.body), persistent: true });
         let (tap, body) = tap(shard.mirrors.waiting_bytes.clone());
         if matches!(original.body, BodyLength::None | BodyLength::Length(0)) {
-            tap.complete();
+            tap.complete(None);
         }
         let copy = Copy {
             shard: shard.clone(),
@@ -190,32 +190,43 @@ impl Copy {
         course: &Course,
     ) -> Result<u16, Failure> {
         let stats = &state.stats;
-        if course.speaks_http2 {
-            let lane = http2::acquire(state, choice, lease, &course.reach).await?;
-            choice.host.tell(Outcome::Connected);
-            let _permit = state.requests.take(lease.requests_max).ok_or(Failure::Overflow)?;
-            stats.add(ClusterCounter::UpstreamRqTotal, 1);
-            let _active = Active::begin(stats, &choice.host);
-            return converse_http2(&lane, &self.head, &self.body).await;
-        }
-        let mut connection =
-            upstream::acquire(state, choice, lease, &course.reach.options, false).await?.connection;
-        choice.host.tell(Outcome::Connected);
-        let Some(_permit) = state.requests.take(lease.requests_max) else {
-            connection.give_back(course.reach.reuse);
-            return Err(Failure::Overflow);
+        let link = if course.speaks_http2 {
+            Link::H2(http2::acquire(state, choice, lease, &course.reach).await?)
+        } else {
+            let acquired = upstream::acquire(state, choice, lease, &course.reach.options, false).await?;
+            Link::H1(acquired.connection)
         };
-        stats.add(ClusterCounter::UpstreamRqTotal, 1);
-        connection.begin_request();
-        let active = Active::begin(stats, &choice.host);
-        let answer = converse(&connection.stream, &self.head, &self.body).await;
-        drop(active);
-        let Answer { status, reusable } = answer.ok_or(Failure::ConnectionTermination)?;
-        if reusable {
-            connection.give_back(course.reach.reuse);
+        choice.host.tell(Outcome::Connected);
+        let permit = state.requests.take(lease.requests_max);
+        if permit.is_some() {
+            stats.add(ClusterCounter::UpstreamRqTotal, 1);
         }
-        Ok(status)
+        let result = match (&permit, &link) {
+            (None, _) => Err(Failure::Overflow),
+            (Some(_), link) => {
+                let _active = Active::begin(stats, &choice.host);
+                converse(link, &self.head, &self.body).await
+            }
+        };
+        let unused = result == Err(Failure::Overflow);
+        if let Link::H1(mut connection) = link {
+            if result.is_ok_and(|answer| answer.reusable) {
+                connection.begin_request();
+                connection.give_back(course.reach.reuse);
+            } else if unused {
+                connection.give_back(course.reach.reuse);
+            }
+        }
+        result.map(|answer| answer.status)
     }
+}
+
+/// What carries a copy.
+enum Link {
+    /// A connection of its own.
+    H1(upstream::Connection),
+    /// A stream of a shared one.
+    H2(http2::Lane),
 }
 
 /// How a cluster is reached.
@@ -242,140 +253,92 @@ impl Course {
 }
 
 /// A complete answer.
-struct Answer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Answered {
     status: u16,
     /// The connection can carry another request.
     reusable: bool,
 }
 
-/// Sends a body as it comes; false when it breaks off.
-async fn send_body(send: &mut crate::http2::Send<'_>, body: &Taken) -> bool {
+/// Sends the request and reads its answer, both at once.
+async fn converse(link: &Link, head: &RequestHead, body: &Taken) -> Result<Answered, Failure> {
+    let written = Cell::new(false);
+    let sent = Cell::new(false);
+    let progress = Progress::begin(now());
+    let (mut out, mut arrived) = (Vec::new(), Inflow::default());
+    let ends = matches!(head.framing().body, BodyLength::None | BodyLength::Length(0));
+    let (mut outgoing, mut answer) = match link {
+        Link::H1(connection) => {
+            encode_request(head, &mut out);
+            let to = ResponseTo { method: head.method(), upgrade: false };
+            let (stream, decoder) = (&connection.stream, ResponseDecoder::new(to));
+            let outgoing = Outgoing::h1(stream, &mut out, &written);
+            (outgoing, Answer::H1 { stream, inflow: &mut arrived, decoder })
+        }
+        Link::H2(lane) => {
+            let (send, answer) = lane.request(head, ends, &written)?;
+            (Outgoing::H2(send), Answer::H2(answer, None))
+        }
+    };
+    outgoing.set_framing(head.framing().body == BodyLength::Chunked, false);
+    let send = pin!(async {
+        let is_sent = ends && matches!(link, Link::H2(_));
+        if !is_sent && !send(&mut outgoing, body).await {
+            return;
+        }
+        sent.set(true);
+        // There is still the answer.
+        pending::<()>().await;
+    });
+    let receive = async {
+        let mut response = ResponseHead::new();
+        answer.head(&mut response, None, &progress).await?;
+        let length = response.framing().body;
+        let mut incoming = answer.body(length).ok_or(Failure::UpstreamProtocol)?;
+        while !incoming.is_end() {
+            if incoming.is_empty() {
+                match incoming.fill().await {
+                    Ok(()) => {}
+                    Err(Lost::Ended) => incoming.finish().map_err(|_| Failure::ConnectionTermination)?,
+                    Err(_) => return Err(Failure::ConnectionTermination),
+                }
+                continue;
+            }
+            let piece = incoming.piece().map_err(|_| Failure::UpstreamProtocol)?;
+            incoming.consume(piece.consumed);
+        }
+        let reusable =
+            response.framing().persistent && length != BodyLength::UntilClose && incoming.is_empty();
+        Ok(Answered { status: response.status(), reusable: reusable && sent.get() })
+    };
+    match race(receive, send).await {
+        Either::Left(answered) => answered,
+        Either::Right(()) => Err(Failure::ConnectionTermination),
+    }
+}
+
+/// Sends what waits and the body as it comes; false when the body breaks off. A server that wants no more of it may
+/// still answer.
+async fn send(outgoing: &mut Outgoing<'_>, body: &Taken) -> bool {
     loop {
+        if outgoing.flush().await.is_err() {
+            return true;
+        }
         match body.next().await {
-            Next::Bytes(bytes) if send.data(&bytes).await.is_ok() => {}
-            // The server wants no more of it; it may still answer.
-            Next::Bytes(_) => return true,
-            Next::End => {
-                let _ = send.finish(None).await;
+            Next::Bytes(bytes) => {
+                if outgoing.data(&bytes).await.is_err() {
+                    return true;
+                }
+            }
+            Next::End(trailers) => {
+                let _ = outgoing.finish(trailers.as_deref()).await;
                 return true;
             }
             Next::Broken => {
-                // The server must not take a part for the whole.
-                send.reset(CANCEL);
+                // The server must not take a part for the whole: of HTTP/1, the connection is closed.
+                outgoing.abort().await;
                 return false;
             }
         }
     }
 }
-
-/// Sends the request on a stream and reads its answer, both at once.
-async fn converse_http2(lane: &http2::Lane, head: &RequestHead, body: &Taken) -> Result<u16, Failure> {
-    let written = Cell::new(false);
-    let progress = Progress::begin(now());
-    let ends = matches!(head.framing().body, BodyLength::None | BodyLength::Length(0));
-    let (mut send, mut answer) = lane.request(head, ends, &written)?;
-    let send = pin!(async {
-        if !ends && !send_body(&mut send, body).await {
-            return;
-        }
-        pending::<()>().await;
-    });
-    let receive = async {
-        let mut response = ResponseHead::new();
-        let mut arrived = answer.head(&mut response, None, &progress).await?;
-        while !arrived.is_end() {
-            if arrived.is_empty() && arrived.fill().await.is_err() {
-                return Err(Failure::ConnectionTermination);
-            }
-            let piece = arrived.piece();
-            arrived.consume(piece.consumed);
-        }
-        Ok(response.status())
-    };
-    match race(receive, send).await {
-        Either::Left(status) => status,
-        Either::Right(()) => Err(Failure::ConnectionTermination),
-    }
-}
-
-/// Sends the request and reads its answer, both at once. `None` when there is no complete answer.
-async fn converse(stream: &Stream, head: &RequestHead, body: &Taken) -> Option<Answer> {
-    let sent = Cell::new(false);
-    let send = pin!(async {
-        if send(stream, head, body).await.is_some() {
-            sent.set(true);
-        }
-        // Without the whole request there may still be an answer.
-        pending::<()>().await;
-    });
-    match race(receive(stream, head.method()), send).await {
-        Either::Left(answer) => {
-            answer.map(|answer| Answer { reusable: answer.reusable && sent.get(), ..answer })
-        }
-        Either::Right(()) => None,
-    }
-}
-
-async fn send(stream: &Stream, head: &RequestHead, body: &Taken) -> Option<()> {
-    let chunked = head.framing().body == BodyLength::Chunked;
-    let mut out = Vec::new();
-    encode_request(head, &mut out);
-    loop {
-        stream.send_all(&out).await.ok()?;
-        out.clear();
-        match body.next().await {
-            Next::Bytes(bytes) if chunked => {
-                out.extend_from_slice(ChunkHead::new(bytes.len()).as_bytes());
-                out.extend_from_slice(&bytes);
-                out.extend_from_slice(CHUNK_END);
-            }
-            Next::Bytes(bytes) => out = bytes,
-            Next::End if chunked => return stream.send_all(LAST_CHUNK).await.ok(),
-            Next::End => return Some(()),
-            Next::Broken => {
-                // The server must not take a part for the whole.
-                let _ = stream.shutdown_write();
-                return None;
-            }
-        }
-    }
-}
-
-/// Reads an answer to its end.
-async fn receive(stream: &Stream, method: Option<Method>) -> Option<Answer> {
-    let mut inflow = Inflow::default();
-    let mut decoder = ResponseDecoder::new(ResponseTo { method, upgrade: false });
-    let mut head = ResponseHead::new();
-    loop {
-        if !inflow.fill(stream).await.ok()? {
-            return None;
-        }
-        match decoder.decode(inflow.bytes(), &mut head).ok()? {
-            Decoded::NeedMore => inflow.consume(inflow.bytes().len()),
-            Decoded::Complete { consumed } => {
-                inflow.consume(consumed);
-                if head.status() >= 200 {
-                    break;
-                }
-            }
-        }
-    }
-    let length = head.framing().body;
-    let mut body = BodyDecoder::new(length);
-    loop {
-        while !body.is_end() && !inflow.is_empty() {
-            let step = body.decode(inflow.bytes()).ok()?;
-            inflow.consume(step.consumed);
-        }
-        if body.is_end() {
-            let reusable = head.framing().persistent && length != BodyLength::UntilClose && inflow.is_empty();
-            return Some(Answer { status: head.status(), reusable });
-        }
-        if !inflow.fill(stream).await.ok()? {
-            body.finish().ok()?;
-        }
-    }
-}
-
-/// HTTP/2's CANCEL (RFC 9113 §7).
-const CANCEL: u32 = 8;

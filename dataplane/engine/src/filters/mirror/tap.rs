@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use ringsail_http::Fields;
 use ringsail_runtime::local::Notify;
 
 use crate::limits::{MIRROR_WAITING_BYTES_MAX, MIRROR_WAITING_BYTES_OF_SHARD_MAX};
@@ -11,6 +12,7 @@ use crate::limits::{MIRROR_WAITING_BYTES_MAX, MIRROR_WAITING_BYTES_OF_SHARD_MAX}
 pub fn tap(waiting_of_shard: Rc<Cell<usize>>) -> (Tap, Taken) {
     let shared = Rc::new(Shared {
         bytes: RefCell::default(),
+        trailers: RefCell::default(),
         state: Cell::new(State::Open),
         news: Notify::new(),
         waiting_of_shard,
@@ -27,12 +29,12 @@ pub struct Tap(Rc<Shared>);
 pub struct Taken(Rc<Shared>);
 
 /// What there is for the copy.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// The body's end.
-    End,
+    /// The body's end, with the trailers it came with.
+    End(Option<Box<Fields>>),
     /// The body breaks off: it did not come to its end, or more waited than may.
     Broken,
 }
@@ -40,6 +42,7 @@ pub enum Next {
 #[derive(Debug)]
 struct Shared {
     bytes: RefCell<Vec<u8>>,
+    trailers: RefCell<Option<Box<Fields>>>,
     state: Cell<State>,
     news: Notify,
     waiting_of_shard: Rc<Cell<usize>>,
@@ -74,8 +77,9 @@ impl Tap {
     }
 
     /// The body's end.
-    pub fn complete(&self) {
+    pub fn complete(&self, trailers: Option<&Fields>) {
         if self.0.state.get() == State::Open {
+            self.0.trailers.replace(trailers.cloned().map(Box::new));
             self.0.state.set(State::Complete);
             self.0.news.notify_all();
         }
@@ -98,7 +102,7 @@ impl Taken {
             match (bytes.is_empty(), self.0.state.get()) {
                 (_, State::Broken) => return Next::Broken,
                 (false, _) => return Next::Bytes(bytes),
-                (true, State::Complete) => return Next::End,
+                (true, State::Complete) => return Next::End(self.0.trailers.take()),
                 (true, State::Open) => self.0.news.notified().await,
             };
         }
@@ -141,15 +145,18 @@ mod tests {
     fn bytes_come_out_in_their_order_and_then_the_end() {
         let waiting = Rc::new(Cell::new(0));
         let (tap, taken) = tap(waiting.clone());
-        assert_eq!(now(taken.next()), None);
+        assert!(now(taken.next()).is_none());
         tap.push(b"ab");
         tap.push(b"c");
         assert_eq!(waiting.get(), 3);
-        assert_eq!(now(taken.next()), Some(Next::Bytes(b"abc".to_vec())));
+        assert!(matches!(now(taken.next()), Some(Next::Bytes(bytes)) if bytes == b"abc"));
         assert_eq!(waiting.get(), 0);
-        tap.complete();
+        let mut trailers = Fields::new();
+        trailers.append("x-sum", b"3").unwrap();
+        tap.complete(Some(&trailers));
         drop(tap);
-        assert_eq!(now(taken.next()), Some(Next::End));
+        let Some(Next::End(Some(given))) = now(taken.next()) else { panic!("the end") };
+        assert_eq!(given.get("x-sum"), Some(&b"3"[..]));
     }
 
     #[test]
@@ -157,7 +164,7 @@ mod tests {
         let (tap, taken) = tap(Rc::default());
         tap.push(b"ab");
         drop(tap);
-        assert_eq!(now(taken.next()), Some(Next::Broken));
+        assert!(matches!(now(taken.next()), Some(Next::Broken)));
     }
 
     #[test]
@@ -167,7 +174,8 @@ mod tests {
         tap.push(&vec![0; MIRROR_WAITING_BYTES_MAX]);
         assert_eq!(waiting.get(), MIRROR_WAITING_BYTES_MAX);
         tap.push(b"x");
-        assert_eq!((now(taken.next()), waiting.get()), (Some(Next::Broken), 0));
+        assert!(matches!(now(taken.next()), Some(Next::Broken)));
+        assert_eq!(waiting.get(), 0);
     }
 
     #[test]
@@ -177,7 +185,7 @@ mod tests {
         tap.push(b"x");
         assert!(matches!(now(taken.next()), Some(Next::Bytes(_))));
         tap.push(b"xy");
-        assert_eq!(now(taken.next()), Some(Next::Broken));
+        assert!(matches!(now(taken.next()), Some(Next::Broken)));
         assert_eq!(waiting.get(), MIRROR_WAITING_BYTES_OF_SHARD_MAX - 1);
     }
 }
