@@ -10,7 +10,7 @@ use crate::http2::Http2Settings;
 use crate::ids::RouteConfigId;
 use crate::istio::{IstioStats, PeerMetadata};
 use crate::local_reply::LocalReplies;
-use crate::policy::Fault;
+use crate::policy::{Buffering, Fault};
 use crate::rate_limit::{GlobalRateLimit, LocalRateLimit};
 use crate::route::Upgrade;
 use crate::strings::Str;
@@ -231,6 +231,8 @@ pub enum HttpFilter {
     RateLimit(Arc<GlobalRateLimit>),
     /// `envoy.filters.http.grpc_web`.
     GrpcWeb,
+    /// `envoy.filters.http.buffer`; settings of the chain, which routes may replace.
+    Buffer(Arc<Buffering>),
     /// `envoy.filters.http.header_mutation`.
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.router`; the last one.

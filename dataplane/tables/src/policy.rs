@@ -224,6 +224,13 @@ pub enum AbortStatus {
     Grpc(u32),
 }
 
+/// Requests are received completely before they go on. Source: `envoy.extensions.filters.http.buffer.v3.Buffer`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffering {
+    /// Longest body in bytes; a longer one is answered 413.
+    pub bytes_max: u32,
+}
+
 /// Cross-origin rules. Source: `envoy.extensions.filters.http.cors.v3.CorsPolicy`.
 #[derive(Clone, Debug)]
 pub struct CorsPolicy {

@@ -33,7 +33,7 @@ use crate::fraction::Fraction;
 use crate::header_ops::{HeaderEdits, HeaderMutations, MutationFilter};
 use crate::ids::RouteConfigId;
 use crate::metadata::Metadata;
-use crate::policy::{CorsPolicy, Fault, RetryPolicy};
+use crate::policy::{Buffering, CorsPolicy, Fault, RetryPolicy};
 use crate::rate_limit::{GlobalRateLimitOfRoute, LocalRateLimit, Rule, VirtualHostRules};
 use crate::request::{Request, split_path, with_header, without_port};
 use crate::strings::Str;
@@ -151,6 +151,8 @@ pub struct FilterOverrides {
     pub local_rate_limit: Override<LocalRateLimit>,
     /// `envoy.filters.http.ratelimit`.
     pub rate_limit: Override<GlobalRateLimitOfRoute>,
+    /// `envoy.filters.http.buffer`.
+    pub buffer: Override<Buffering>,
     /// `envoy.filters.http.header_mutation`.
     pub mutations: Override<HeaderMutations>,
 }
@@ -438,6 +440,11 @@ impl<'t> RouteMatch<'t> {
         chain: &'t Option<Arc<LocalRateLimit>>,
     ) -> Option<&'t Arc<LocalRateLimit>> {
         most_specific(self.overrides().map(|filters| &filters.local_rate_limit), chain.as_ref())
+    }
+
+    /// Settings of the buffer: as those of faults.
+    pub fn buffer(&self, chain: &'t Arc<Buffering>) -> Option<&'t Arc<Buffering>> {
+        most_specific(self.overrides().map(|filters| &filters.buffer), Some(chain))
     }
 
     /// What the route says about the limit that a service keeps.

@@ -9,6 +9,8 @@ use crate::differences;
 use crate::suite::{Outcome, Selection, Suite};
 
 mod balancing;
+mod buffer;
+mod connections;
 mod filters;
 mod grpc_web;
 mod header_mutation;
@@ -44,6 +46,7 @@ pub fn all() -> Vec<Area> {
         timeouts::suite(),
         balancing::suite(),
         filters::suite(),
+        buffer::suite(),
         header_mutation::suite(),
         limits::suite(),
         local_replies::suite(),

@@ -1,9 +1,10 @@
 //! The HTTP filters of a chain: on a request before it is forwarded, on an answer before it leaves.
 
+use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
-use ringsail_http::{EditError, RequestHead};
+use ringsail_http::{BodyLength, EditError, RequestHead};
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, sleep};
 use ringsail_tables::Tables;
@@ -95,6 +96,14 @@ pub(super) async fn request(
                     telemetry::begin_grpc(&x.facts);
                 }
             }
+            HttpFilter::Buffer(settings) => {
+                let Some(settings) = found.map_or(Some(settings), |found| found.buffer(settings)) else {
+                    continue;
+                };
+                if let Some(ending) = buffer(x, source, settings.bytes_max).await? {
+                    return Ok(Some(ending));
+                }
+            }
             HttpFilter::HeaderMutation(settings) => {
                 let context = values::Context::of(&x.facts, x.trail);
                 let with_values = |head: &RequestHead, use_values: &mut dyn FnMut(&dyn Values)| {
@@ -166,10 +175,41 @@ pub(super) fn response(x: &mut Exchange<'_>) -> Result<(), EditError> {
                     }
                 }
             }
-            HttpFilter::Fault(_) | HttpFilter::Router(_) => {}
+            HttpFilter::Fault(_) | HttpFilter::Buffer(_) | HttpFilter::Router(_) => {}
         }
     }
     Ok(())
+}
+
+/// Receives a request completely before it goes on.
+async fn buffer(
+    x: &mut Exchange<'_>,
+    source: &mut Source<'_>,
+    bytes_max: u32,
+) -> Result<Option<Ending>, Failure> {
+    let progress = x.facts.progress;
+    if source.body.is_complete() || source.body.length() == BodyLength::Tunnel {
+        return Ok(None);
+    }
+    // Who receives sees the client leave.
+    let client = pin!(pending::<Failure>());
+    let holding = source.body.hold(bytes_max as usize, progress);
+    if together(client, &mut x.deadlines, progress, holding).await? {
+        if let BodyLength::Length(length) = source.body.length() {
+            let fields = x.request.fields_mut();
+            fields.remove("transfer-encoding");
+            fields
+                .set("content-length", Decimal::new(length).text())
+                .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
+        }
+        return Ok(None);
+    }
+    x.facts.connection.count(HttpCounter::DownstreamRqTooLarge);
+    x.response.reset(PAYLOAD_TOO_LARGE);
+    let body = b"Payload Too Large";
+    let closes = true;
+    let reply = Reply { body, closes, ..Reply::new(PAYLOAD_TOO_LARGE, "request_payload_too_large") };
+    Ok(Some(x.reply(reply).await))
 }
 
 /// Delays or aborts a request.
@@ -386,6 +426,7 @@ pub(super) fn start_mirrors(
     mirror::begin(&original, tables, fastrand::u64(..), with_values, |tap| source.body.copy_to(tap));
 }
 
+const PAYLOAD_TOO_LARGE: u16 = 413;
 const TOO_MANY_REQUESTS: u16 = 429;
 const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
 const GRPC_UNAVAILABLE: u32 = 14;

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::http2::http2_settings;
 use super::istio;
 use super::local_reply::local_replies;
-use super::policy::{fault_settings, header_mutations};
+use super::policy::{buffering, fault_settings, header_mutations};
 use super::rate_limit;
 use super::route::route_config;
 use super::tracing::tracing;
@@ -255,6 +255,9 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
             filters.extend(limit.map(HttpFilter::RateLimit));
         } else if holds::<http::grpc_web::v3::GrpcWeb>(any) {
             filters.push(HttpFilter::GrpcWeb);
+        } else if holds::<http::buffer::v3::Buffer>(any) {
+            let settings = unpack(cx, any).and_then(|value| buffering(cx, &value));
+            filters.extend(settings.map(HttpFilter::Buffer));
         } else if holds::<http::header_mutation::v3::HeaderMutation>(any) {
             let value: Option<http::header_mutation::v3::HeaderMutation> = unpack(cx, any);
             filters.extend(value.map(|value| {
@@ -264,6 +267,13 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
             }));
         }
         cx.report.leave(mark);
+    }
+    let place = |wanted: fn(&HttpFilter) -> bool| filters.iter().position(wanted);
+    let buffer = place(|filter| matches!(filter, HttpFilter::Buffer(_)));
+    let web = place(|filter| matches!(filter, HttpFilter::GrpcWeb));
+    if buffer.zip(web).is_some_and(|(buffer, web)| buffer < web) {
+        return cx
+            .refuse("http_filters", "the buffer must come behind the gRPC-Web filter, which changes bodies");
     }
     if !matches!(filters.last(), Some(HttpFilter::Router(_))) {
         return cx.refuse("http_filters", "the last filter must be the router");

@@ -8,6 +8,7 @@ use prost_types::Any;
 use ringsail_runtime::lease::Pool;
 use ringsail_xds::envoy::config::route::v3 as pb;
 use ringsail_xds::envoy::extensions::filters::common::fault::v3 as fault_common;
+use ringsail_xds::envoy::extensions::filters::http::buffer::v3::{Buffer, BufferPerRoute, buffer_per_route};
 use ringsail_xds::envoy::extensions::filters::http::cors::v3 as cors;
 use ringsail_xds::envoy::extensions::filters::http::fault::v3 as fault;
 use ringsail_xds::envoy::extensions::filters::http::header_mutation::v3::{
@@ -27,8 +28,8 @@ use super::value::{duration, fraction, holds, runtime_fraction, timeout, unpack}
 use crate::fraction::Fraction;
 use crate::header_ops::HeaderMutations;
 use crate::policy::{
-    AbortStatus, BACK_OFF_BASE, BACK_OFF_MAX_FACTOR, CorsPolicy, Fault, FaultAbort, FaultDelay, FaultRate,
-    RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy,
+    AbortStatus, BACK_OFF_BASE, BACK_OFF_MAX_FACTOR, Buffering, CorsPolicy, Fault, FaultAbort, FaultDelay,
+    FaultRate, RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy,
 };
 use crate::route::{FilterOverrides, Override};
 
@@ -170,6 +171,18 @@ pub(super) fn filter_overrides(
         } else if holds::<RateLimitPerRoute>(any) {
             let settings = unpack(cx, any).and_then(|value| rate_limit::global_of_route(cx, &value));
             overrides.rate_limit = settings.map_or(Override::Inherit, Override::Set);
+        } else if holds::<BufferPerRoute>(any) {
+            let value: Option<BufferPerRoute> = unpack(cx, any);
+            overrides.buffer = match value.and_then(|value| value.r#override) {
+                Some(buffer_per_route::Override::Disabled(true)) => Override::Disabled,
+                Some(buffer_per_route::Override::Buffer(value)) => {
+                    cx.at("buffer", |cx| buffering(cx, &value)).map_or(Override::Inherit, Override::Set)
+                }
+                Some(buffer_per_route::Override::Disabled(false)) | None => {
+                    cx.report.refuse("neither switches the filter off nor sets it");
+                    Override::Inherit
+                }
+            };
         } else if holds::<HeaderMutationPerRoute>(any) {
             let value: Option<HeaderMutationPerRoute> = unpack(cx, any);
             let mutations = value.map(|value| header_mutations(cx, value.mutations.as_ref()));
@@ -178,6 +191,14 @@ pub(super) fn filter_overrides(
         cx.report.leave(mark);
     }
     (!configs.is_empty()).then(|| Box::new(overrides))
+}
+
+/// The buffer filter.
+pub(super) fn buffering(cx: &mut Context<'_>, value: &Buffer) -> Option<Arc<Buffering>> {
+    match value.max_request_bytes {
+        Some(bytes_max) if bytes_max > 0 => Some(Arc::new(Buffering { bytes_max })),
+        Some(_) | None => cx.refuse("max_request_bytes", "is not set"),
+    }
 }
 
 /// Both directions of the header mutation filter.

@@ -29,6 +29,7 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", AnyRule::Message(&GRPC_WEB)),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", AnyRule::Message(&GLOBAL_RATE_LIMIT)),
+    ("envoy.extensions.filters.http.buffer.v3.Buffer", AnyRule::Message(&BUFFER)),
     (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
         AnyRule::Message(&HEADER_MUTATION_FILTER),
@@ -377,6 +378,16 @@ pub(super) static FAULT: Message = Message {
             Ignored("metadata of injected faults is read by nothing that is supported"),
         ),
     ],
+};
+
+pub(super) static BUFFER: Message = Message {
+    name: "envoy.extensions.filters.http.buffer.v3.Buffer",
+    fields: &[row(1, "max_request_bytes", Supported)],
+};
+
+pub(super) static BUFFER_PER_ROUTE: Message = Message {
+    name: "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+    fields: &[row(1, "disabled", Supported), row(2, "buffer", Message(&BUFFER))],
 };
 
 pub(super) static FAULT_DELAY: Message = Message {

@@ -5,7 +5,7 @@ use super::common::{
     DATA_SOURCE, HEADER_MUTATION, HEADER_VALUE_OPTION, INT64_RANGE, METADATA, REGEX_MATCHER,
     REGEX_SUBSTITUTE, RUNTIME_FRACTION, STRING_MATCHER,
 };
-use super::http::{CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
+use super::http::{BUFFER_PER_ROUTE, CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
 use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT, RATE_LIMIT_OF_ROUTE};
 use super::telemetry::{BODY_FORMAT, ROUTE_TRACING};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
@@ -15,6 +15,7 @@ pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.cors.v3.CorsPolicy", AnyRule::Message(&CORS_POLICY)),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", AnyRule::Message(&LOCAL_RATE_LIMIT)),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute", AnyRule::Message(&RATE_LIMIT_OF_ROUTE)),
+    ("envoy.extensions.filters.http.buffer.v3.BufferPerRoute", AnyRule::Message(&BUFFER_PER_ROUTE)),
     (
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
         AnyRule::Message(&HEADER_MUTATION_PER_ROUTE),
