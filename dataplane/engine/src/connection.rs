@@ -29,8 +29,10 @@ pub struct Connection {
     pub serving: Rc<ServingListener>,
     /// The filter chain that serves it.
     pub(crate) chain: RefCell<Rc<ServingChain>>,
-    /// The other end; `None` for a Unix socket.
+    /// The client, as a PROXY header names it, else the other end; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// The other end.
+    pub direct_peer: Option<SocketAddr>,
     /// Where the client meant to go: the original destination where it was restored, else our end.
     pub local: Option<SocketAddr>,
     /// Whether [`Self::local`] is a restored original destination.
@@ -85,7 +87,9 @@ impl Connection {
         }
         let version = self.serving.version();
         let choose = |facts: &ConnectionFacts<'_>| version.listener.filter_chain_index(facts);
-        let Some(index) = self.sniffed.facts(self.peer, self.local, choose) else { return chain };
+        let Some(index) = self.sniffed.facts(self.direct_peer, self.peer, self.local, choose) else {
+            return chain;
+        };
         let is_http = |terminal: &Terminal| matches!(terminal, Terminal::Http(_));
         if is_http(&version.listener.filter_chains[index].terminal)
             != is_http(&chain.version().chain().terminal)

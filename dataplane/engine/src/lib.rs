@@ -43,6 +43,7 @@ pub mod local_reply;
 pub mod message;
 pub mod pace;
 pub mod progress;
+mod proxy_protocol;
 pub mod record;
 pub mod relay;
 mod request_id;

@@ -166,21 +166,17 @@ fn parse_v2(bytes: &[u8]) -> Parsed {
         return invalid;
     }
     let Some(rest) = rest.get(..rest_len) else { return Parsed::Incomplete };
-    let on_behalf = command & 0x0f == 1;
-    // Streams and datagrams are one to Envoy; of other kinds of sockets it takes the connection's own addresses.
-    let inet = matches!(family & 0x0f, 1 | 2);
-    let ends = match family >> 4 {
-        1 if on_behalf && inet => match ends::<4>(rest, |ip| Ipv4Addr::from(ip).into()) {
-            Some(ends) => Some(ends),
-            None => return invalid,
-        },
-        2 if on_behalf && inet => match ends::<16>(rest, |ip| Ipv6Addr::from(ip).into()) {
-            Some(ends) => Some(ends),
-            None => return invalid,
-        },
+    let header = |ends| Parsed::Header { version: Version::V2, length: V2_FIXED_BYTES + rest_len, ends };
+    if command & 0x0f == 0 {
+        return header(None);
+    }
+    // Compat: streams and datagrams are one to Envoy, and it takes no other kinds of sockets, unspecified ones included.
+    let ends = match family {
+        0x11 | 0x12 => ends::<4>(rest, |ip| Ipv4Addr::from(ip).into()),
+        0x21 | 0x22 => ends::<16>(rest, |ip| Ipv6Addr::from(ip).into()),
         _ => None,
     };
-    Parsed::Header { version: Version::V2, length: V2_FIXED_BYTES + rest_len, ends }
+    ends.map_or(invalid, |ends| header(Some(ends)))
 }
 
 /// Two addresses of `N` bytes and two ports. What follows them are extensions, which nobody reads here.
@@ -243,12 +239,15 @@ mod tests {
         assert_eq!(parse(&v2(0x21, 0x11, &with_extension)), header(Version::V2, 32, ends));
         let v6 = [&[0; 15][..], &[1], &[0; 15], &[2], &[0, 1, 0, 2]].concat();
         assert_eq!(parse(&v2(0x21, 0x21, &v6)), header(Version::V2, 52, Some(("[::1]:1", "[::2]:2"))));
-        // Health checks of the balancer, and sockets that have no such addresses.
-        for (command, family) in [(0x20, 0x11), (0x20, 0), (0x21, 0), (0x21, 0x31)] {
-            assert_eq!(parse(&v2(command, family, V4)), header(Version::V2, 28, None));
+        assert_eq!(parse(&v2(0x21, 0x12, V4)), header(Version::V2, 28, ends));
+        // Health checks of the balancer.
+        for family in [0x11, 0, 0x31] {
+            assert_eq!(parse(&v2(0x20, family, V4)), header(Version::V2, 28, None));
         }
-        for bad in [v2(0x11, 0x11, V4), v2(0x22, 0x11, V4), v2(0x21, 0x11, &V4[..11]), v2(0x21, 0x21, V4)] {
-            assert_eq!(parse(&bad), Parsed::Invalid(Version::V2));
+        let families = [0, 0x10, 0x31].map(|family| v2(0x21, family, V4));
+        let others = [v2(0x11, 0x11, V4), v2(0x22, 0x11, V4), v2(0x21, 0x11, &V4[..11]), v2(0x21, 0x21, V4)];
+        for bad in families.iter().chain(&others) {
+            assert_eq!(parse(bad), Parsed::Invalid(Version::V2));
         }
     }
 

@@ -1,6 +1,7 @@
 //! A new connection: where it was going, what it speaks, which filter chain serves it.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use ringsail_runtime::net::{Address, Stream};
 use ringsail_runtime::time::now;
 use ringsail_runtime::{Either, race};
 use ringsail_tables::filter_chain::ConnectionFacts;
-use ringsail_tables::listener::{Listener, ListenerFilterKind};
+use ringsail_tables::listener::{Listener, ListenerFilterKind, ProxyProtocol};
 use ringsail_telemetry::{
     HttpCounter, HttpGauge, ListenerCounter, ListenerGauge, ListenerStats, TcpCounter, TcpGauge,
 };
@@ -22,7 +23,7 @@ use crate::relay::{self, Early};
 use crate::serving::{ChainStats, ServingListener};
 use crate::shard::Shard;
 use crate::sniff::{self, Protocol, Sniffed};
-use crate::{record, server_first};
+use crate::{proxy_protocol, record, server_first};
 
 /// Serves one accepted connection to its end; `permit` is its place among the shard's.
 pub fn connection(
@@ -85,6 +86,33 @@ async fn establish(
     let mut inflow = Inflow::default();
     let early = RefCell::new(None);
     let before = serving.version();
+    let (direct_peer, mut peer, mut local, mut restored) = (peer, peer, local, restored);
+    if let Some(settings) = proxy_protocol(&before.listener, local) {
+        let limit = before.listener.listener_filters_timeout;
+        // Boxed: few listeners ask for it, and all would carry the room for it.
+        let reading = Box::pin(proxy_protocol::read(&stream, &mut inflow, settings, &before.stats, limit));
+        let named = match reading.await {
+            Ok(named) => named,
+            Err(error) => {
+                let late = error.kind() == ErrorKind::TimedOut;
+                if !(late && before.listener.continue_on_listener_filters_timeout) {
+                    // Compat: bytes that are no header are answered with a reset.
+                    if error.kind() == ErrorKind::InvalidData {
+                        stream.reset();
+                    }
+                    return None;
+                }
+                None
+            }
+        };
+        if let Some(ends) = named {
+            peer = Some(ends.source);
+            if local != Some(ends.destination) {
+                restored = Some(ends.destination);
+            }
+            local = Some(ends.destination);
+        }
+    }
     let sniffed = match sniffing(&before.listener, local) {
         None => Sniffed::as_is(Protocol::NotLooked),
         Some(inspectors) => {
@@ -114,7 +142,7 @@ async fn establish(
     drop(shard.current_tables());
     let version = serving.version();
     let choose = |facts: &ConnectionFacts<'_>| version.listener.filter_chain_index(facts);
-    let Some(index) = sniffed.facts(peer, local, choose) else {
+    let Some(index) = sniffed.facts(direct_peer, peer, local, choose) else {
         version.stats.add(ListenerCounter::NoFilterChainMatch, 1);
         record::no_filter_chain(&shard, &version, peer, local);
         stream.reset();
@@ -125,6 +153,7 @@ async fn establish(
         chain: RefCell::new(version.chain(shard.making(), index)),
         serving,
         peer,
+        direct_peer,
         local,
         is_restored: restored.is_some(),
         sniffed,

@@ -46,7 +46,7 @@ pub fn candidate(
         return None;
     }
     let silent = Sniffed::as_is(Protocol::Unknown);
-    let index = silent.facts(peer, local, |facts| listener.filter_chain_index(facts))?;
+    let index = silent.facts(peer, peer, local, |facts| listener.filter_chain_index(facts))?;
     match &listener.filter_chains[index].terminal {
         Terminal::Tcp(proxy) => Some(Candidate {
             cluster: proxy.only_cluster()?,

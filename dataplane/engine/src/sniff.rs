@@ -67,6 +67,7 @@ impl Sniffed {
     /// What a filter chain is chosen by, for a connection between these addresses.
     pub fn facts<R>(
         &self,
+        direct_peer: Option<SocketAddr>,
         peer: Option<SocketAddr>,
         local: Option<SocketAddr>,
         choose: impl FnOnce(&ConnectionFacts<'_>) -> R,
@@ -87,7 +88,7 @@ impl Sniffed {
             server_name: self.server_name(),
             transport_protocol: if self.protocol == Protocol::Tls { "tls" } else { "raw_buffer" },
             application_protocols,
-            direct_source: peer.map(|peer| peer.ip()),
+            direct_source: direct_peer.map(|peer| peer.ip()),
             source: peer,
         })
     }
@@ -111,8 +112,10 @@ pub async fn sniff(
 }
 
 async fn look(stream: &Stream, inflow: &mut Inflow, inspectors: Inspectors) -> io::Result<Sniffed> {
+    // What came behind a PROXY header is here already.
+    let mut fresh = !inflow.is_empty();
     loop {
-        if !inflow.extend(stream).await? {
+        if !std::mem::take(&mut fresh) && !inflow.extend(stream).await? {
             // The client sends no more: what is here has to do. A part of a client hello does not.
             let is_hello = recognize(inflow.bytes(), inspectors) == Some(Protocol::Tls);
             return if inflow.is_empty() || is_hello {

@@ -82,6 +82,19 @@ pub enum ListenerFilterKind {
     TlsInspector,
     /// Detect HTTP and its version.
     HttpInspector,
+    /// Take the addresses of a PROXY header for the connection's.
+    ProxyProtocol(ProxyProtocol),
+}
+
+/// Which PROXY headers are taken. Source: `envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProxyProtocol {
+    /// Whether connections without a header are served.
+    pub optional: bool,
+    /// Whether headers of version 1 are taken.
+    pub v1: bool,
+    /// The same of version 2.
+    pub v2: bool,
 }
 
 /// Source: `envoy.config.listener.v3.ListenerFilterChainMatchPredicate`.

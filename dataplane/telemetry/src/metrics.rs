@@ -414,6 +414,22 @@ scope! {
         NoFilterChainMatch = "no_filter_chain_match",
         /// Connections that sent too little for the listener filters in time.
         DownstreamPreCxTimeout = "downstream_pre_cx_timeout",
+        /// Connections without a PROXY header that were served.
+        ProxyProtoNotFoundAllowed = "proxy_proto.not_found_allowed",
+        /// Connections without a PROXY header that were closed.
+        ProxyProtoNotFoundDisallowed = "proxy_proto.not_found_disallowed",
+        /// PROXY headers of version 1.
+        ProxyProtoV1Found = "proxy_proto.versions.v1.found",
+        /// The same, that may not be.
+        ProxyProtoV1Disallowed = "proxy_proto.versions.v1.disallowed",
+        /// The same, that are broken.
+        ProxyProtoV1Error = "proxy_proto.versions.v1.error",
+        /// PROXY headers of version 2.
+        ProxyProtoV2Found = "proxy_proto.versions.v2.found",
+        /// The same, that may not be.
+        ProxyProtoV2Disallowed = "proxy_proto.versions.v2.disallowed",
+        /// The same, that are broken.
+        ProxyProtoV2Error = "proxy_proto.versions.v2.error",
     }
     gauges ListenerGauge {
         /// Connections open.

@@ -32,6 +32,10 @@ pub struct Scenario {
     pub by_chance: bool,
     /// Fields of the HTTP connection manager; where there are any, the scenario has a listener of its own.
     pub manager: Option<Value>,
+    /// Fields of that listener.
+    pub listener: Value,
+    /// Its network filters before the connection manager.
+    pub network_filters: Vec<Value>,
     script: Script,
 }
 
@@ -46,6 +50,8 @@ impl Scenario {
             host: None,
             by_chance: false,
             manager: None,
+            listener: json!({}),
+            network_filters: Vec::new(),
             script: Box::new(|run| run.exchange("")),
         }
     }
@@ -98,6 +104,20 @@ impl Scenario {
     /// Gives the scenario a listener of its own, whose connection manager has `fields`.
     pub fn manager(mut self, fields: Value) -> Scenario {
         self.manager = Some(fields);
+        self
+    }
+
+    /// Gives the scenario a listener of its own, with `fields`.
+    pub fn listener(mut self, fields: Value) -> Scenario {
+        self.manager.get_or_insert(json!({}));
+        self.listener = fields;
+        self
+    }
+
+    /// Gives the scenario a listener of its own, with these network filters before the connection manager.
+    pub fn network_filters(mut self, filters: Vec<Value>) -> Scenario {
+        self.manager.get_or_insert(json!({}));
+        self.network_filters = filters;
         self
     }
 

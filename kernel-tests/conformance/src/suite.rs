@@ -205,7 +205,12 @@ impl Suite {
                     let mut manager = self.manager(scenario.id, json!([hosts]));
                     merge(&mut manager, fields.clone());
                     of.insert(scenario.id, listeners.len());
-                    listeners.push(listener(scenario.id, manager));
+                    let mut own = listener(scenario.id, manager);
+                    merge(&mut own, scenario.listener.clone());
+                    if let Some(filters) = own["filter_chains"][0]["filters"].as_array_mut() {
+                        filters.splice(0..0, scenario.network_filters.iter().cloned());
+                    }
+                    listeners.push(own);
                 }
                 None => {
                     of.insert(scenario.id, 0);

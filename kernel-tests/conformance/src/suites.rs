@@ -19,6 +19,7 @@ mod http2;
 mod internal_redirects;
 mod limits;
 mod local_replies;
+mod proxy_protocol;
 mod rate_limit_service;
 mod replies;
 mod retries;

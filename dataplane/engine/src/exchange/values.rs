@@ -82,11 +82,11 @@ impl Values for Context<'_> {
             Property::DownstreamRemoteAddress => write(out, client),
             Property::DownstreamRemoteAddressWithoutPort => write(out, client.map(|at| at.ip())),
             Property::DownstreamRemotePort => write(out, client.map(|at| at.port())),
-            Property::DownstreamDirectRemoteAddress => write(out, connection.peer),
+            Property::DownstreamDirectRemoteAddress => write(out, connection.direct_peer),
             Property::DownstreamDirectRemoteAddressWithoutPort => {
-                write(out, connection.peer.map(|at| at.ip()))
+                write(out, connection.direct_peer.map(|at| at.ip()))
             }
-            Property::DownstreamDirectRemotePort => write(out, connection.peer.map(|at| at.port())),
+            Property::DownstreamDirectRemotePort => write(out, connection.direct_peer.map(|at| at.port())),
             Property::DownstreamLocalAddress => write(out, connection.local),
             Property::DownstreamLocalAddressWithoutPort => write(out, connection.local.map(|at| at.ip())),
             Property::DownstreamLocalPort => write(out, connection.local.map(|at| at.port())),

@@ -30,7 +30,7 @@ pub(super) fn common(
     record.upstream_attempts = trail.attempts;
     record.connection_id = connection.id;
     record.downstream_remote = connection.peer.map(Into::into);
-    record.downstream_direct_remote = connection.peer.map(Into::into);
+    record.downstream_direct_remote = connection.direct_peer.map(Into::into);
     record.downstream_local = connection.local.map(Into::into);
     record.downstream_direct_local = connection.local.map(Into::into);
     record.upstream_local = trail.upstream_local.map(Into::into);

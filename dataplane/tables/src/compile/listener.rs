@@ -24,7 +24,9 @@ use crate::filter_chain::{ChainKey, FilterChain, FilterChainMatcher, Rule, Sourc
 use crate::ids::ListenerId;
 use crate::istio::IstioStats;
 use crate::limits::{FILTER_CHAIN_RULES_MAX, NESTING_MAX};
-use crate::listener::{Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate};
+use crate::listener::{
+    Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocol,
+};
 use crate::strings::Str;
 
 /// Source: `Listener.listener_filters_timeout`.
@@ -128,6 +130,9 @@ fn listener_filter(cx: &mut Context<'_>, value: &pb::ListenerFilter) -> Option<L
         ListenerFilterKind::TlsInspector
     } else if holds::<inspectors::http_inspector::v3::HttpInspector>(any) {
         ListenerFilterKind::HttpInspector
+    } else if holds::<inspectors::proxy_protocol::v3::ProxyProtocol>(any) {
+        let value = cx.at("typed_config", |cx| unpack(cx, any))?;
+        ListenerFilterKind::ProxyProtocol(proxy_protocol(&value))
     } else {
         return cx
             .refuse("typed_config", format_args!("listener filter {:?} is not supported", any.type_url));
@@ -137,6 +142,16 @@ fn listener_filter(cx: &mut Context<'_>, value: &pb::ListenerFilter) -> Option<L
         None => None,
     };
     Some(ListenerFilter { kind, disabled })
+}
+
+fn proxy_protocol(value: &inspectors::proxy_protocol::v3::ProxyProtocol) -> ProxyProtocol {
+    use core::proxy_protocol_config::Version;
+    let allows = |version: Version| !value.disallowed_versions.contains(&(version as i32));
+    ProxyProtocol {
+        optional: value.allow_requests_without_proxy_protocol,
+        v1: allows(Version::V1),
+        v2: allows(Version::V2),
+    }
 }
 
 fn port_predicate(

@@ -13,6 +13,7 @@ pub(super) static LISTENER_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.listener.original_dst.v3.OriginalDst", AnyRule::Message(&ORIGINAL_DST)),
     ("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", AnyRule::Message(&TLS_INSPECTOR)),
     ("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", AnyRule::Message(&HTTP_INSPECTOR)),
+    ("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol", AnyRule::Message(&PROXY_PROTOCOL)),
 ]);
 
 pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
@@ -41,6 +42,18 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
         AnyRule::Refused("external authorization is not enforced yet, so it is not accepted either"),
     ),
 ]);
+
+pub(super) static PROXY_PROTOCOL: Message = Message {
+    name: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    fields: &[
+        row(1, "rules", Refused("extensions of PROXY headers are not kept, so nothing can be made of them")),
+        row(2, "allow_requests_without_proxy_protocol", Supported),
+        row(3, "pass_through_tlvs", Ignored("no PROXY header is written upstream that could carry them")),
+        row(4, "disallowed_versions", Supported),
+        row(5, "stat_prefix", Ignored("the listener's counters have their usual names")),
+        row(6, "tlv_location", Ignored("extensions of PROXY headers are not kept")),
+    ],
+};
 
 pub(super) static LISTENER: Message = Message {
     name: "envoy.config.listener.v3.Listener",
