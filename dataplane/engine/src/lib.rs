@@ -34,6 +34,7 @@ pub mod exchange;
 pub mod failure;
 pub mod filters;
 pub mod forward;
+pub mod gates;
 mod grpc;
 pub mod headers;
 pub mod http2;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use ringsail_runtime::net::{Address, Stream};
-use ringsail_runtime::time::now;
+use ringsail_runtime::time::{now, sleep};
 use ringsail_runtime::{Either, race};
 use ringsail_tables::filter_chain::ConnectionFacts;
 use ringsail_tables::listener::{Listener, ListenerFilterKind, ProxyProtocol};
@@ -18,6 +18,7 @@ use ringsail_telemetry::{
 use crate::breaker::Permit;
 use crate::connection::Connection;
 use crate::downstream::h1;
+use crate::gates::{self, Held, Verdict};
 use crate::inflow::Inflow;
 use crate::relay::{self, Early};
 use crate::serving::{ChainStats, ServingListener};
@@ -51,6 +52,19 @@ async fn run(
             // A long connection must not keep the version it began with.
             let chain = established.connection.enter(&shard).chain;
             counted.enter_chain(chain.stats.clone());
+            if !chain.chain().gates.is_empty() {
+                match gates::enter(&shard, &chain) {
+                    Verdict::Served(held) => counted.places = held,
+                    Verdict::Refused(held, delay) => {
+                        drop(chain);
+                        if !delay.is_zero() {
+                            Box::pin(sleep(delay)).await;
+                        }
+                        drop(held);
+                        return;
+                    }
+                }
+            }
             chain.manager().is_some()
         };
         if !is_http {
@@ -191,6 +205,15 @@ fn hand_over(
     if target.id == accepting.listener.id { accepted_by.clone() } else { shard.serving(target) }
 }
 
+/// The PROXY headers that are taken on connections to this port; `None` when none is looked for.
+fn proxy_protocol(listener: &Listener, local: Option<SocketAddr>) -> Option<ProxyProtocol> {
+    let port = local.map_or(0, |local| local.port());
+    listener.listener_filters.iter().find_map(|filter| match filter.kind {
+        ListenerFilterKind::ProxyProtocol(settings) if Listener::runs(filter, port) => Some(settings),
+        _ => None,
+    })
+}
+
 /// The inspectors that run for a connection to this port; `None` when none does.
 fn sniffing(listener: &Listener, local: Option<SocketAddr>) -> Option<sniff::Inspectors> {
     let port = local.map_or(0, |local| local.port());
@@ -209,6 +232,8 @@ fn sniffing(listener: &Listener, local: Option<SocketAddr>) -> Option<sniff::Ins
 struct Counted {
     listener: ListenerStats,
     chain: Option<ChainStats>,
+    /// Under the limits of its chain.
+    places: Held,
     _permit: Permit,
 }
 
@@ -216,7 +241,7 @@ impl Counted {
     fn begin(serving: &ServingListener, permit: Permit) -> Counted {
         let listener = serving.version().stats.clone();
         listener.raise(ListenerGauge::DownstreamCxActive, 1);
-        Counted { listener, chain: None, _permit: permit }
+        Counted { listener, chain: None, places: Held::default(), _permit: permit }
     }
 
     fn enter_chain(&mut self, chain: ChainStats) {

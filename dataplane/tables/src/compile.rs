@@ -20,6 +20,7 @@ mod collector;
 mod context;
 mod endpoint;
 mod fingerprint;
+mod gate;
 mod hash_policy;
 mod hcm;
 mod headers;

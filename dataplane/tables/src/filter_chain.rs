@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Cidr;
+use crate::gate::Gate;
 use crate::hcm::HttpConnectionManager;
 use crate::istio::IstioStats;
 use crate::metadata::Metadata;
@@ -26,6 +27,8 @@ pub struct FilterChain {
     pub name: Str,
     /// What makes it the same chain in another version of the listener.
     pub key: ChainKey,
+    /// Limits that a new connection has to pass, in order.
+    pub gates: Box<[Arc<Gate>]>,
     /// Its terminal network filter.
     pub terminal: Terminal,
     /// Istio's metrics of connections (`istio.stats` as a network filter); those of requests are the connection

@@ -30,6 +30,7 @@ pub mod diagnostic;
 pub mod endpoint;
 pub mod filter_chain;
 pub mod fraction;
+pub mod gate;
 pub mod hcm;
 pub mod header_ops;
 pub mod health_check;

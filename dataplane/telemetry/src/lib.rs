@@ -48,5 +48,7 @@ pub type ClusterStats = Stats<Cluster>;
 pub type HttpStats = Stats<Http>;
 /// Statistics of one listener on one shard.
 pub type ListenerStats = Stats<Listener>;
+/// Statistics of one limit of connections at once (`stat_prefix`) on one shard.
+pub type ConnectionLimitStats = Stats<ConnectionLimit>;
 /// Statistics of one TCP proxy (`stat_prefix`) on one shard.
 pub type TcpStats = Stats<Tcp>;

@@ -493,6 +493,31 @@ scope! {
 }
 
 scope! {
+    /// A limit of connections at once: `connection_limit.<stat_prefix>.…`.
+    ConnectionLimit, prefix "connection_limit", label Some("connection_limit_prefix"), by_status None;
+    counters ConnectionLimitCounter {
+        /// Connections past the limit.
+        LimitedConnections = "limited_connections",
+    }
+    gauges ConnectionLimitGauge {
+        /// Connections that are counted.
+        ActiveConnections = "active_connections",
+    }
+    histograms ConnectionLimitHistogram {}
+}
+
+scope! {
+    /// A limit of connections in a time: `local_rate_limit.<stat_prefix>.…`.
+    ConnectionRate, prefix "local_rate_limit", label Some("local_network_ratelimit_prefix"), by_status None;
+    counters ConnectionRateCounter {
+        /// Connections past the limit.
+        RateLimited = "rate_limited",
+    }
+    gauges ConnectionRateGauge {}
+    histograms ConnectionRateHistogram {}
+}
+
+scope! {
     /// The process: `server.…`.
     Server, prefix "server", label None, by_status None;
     counters ServerCounter {

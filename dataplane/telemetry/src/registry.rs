@@ -12,8 +12,8 @@ use crate::histogram::Bounds;
 use crate::istio::{self, IstioMetric, Made, SeriesSet, SeriesTotals, Shown};
 use crate::limits::SCOPES_PER_SHARD_MAX;
 use crate::metrics::{
-    AccessLogs, Cluster, ClusterManager, ControlPlane, Http, Listener, ListenerManager, LocalRateLimit, Rds,
-    Server, Spans, Tcp,
+    AccessLogs, Cluster, ClusterManager, ConnectionLimit, ConnectionRate, ControlPlane, Http, Listener,
+    ListenerManager, LocalRateLimit, Rds, Server, Spans, Tcp,
 };
 use crate::scope::{Metric as _, Scope};
 
@@ -40,6 +40,8 @@ pub(crate) enum Created {
     Listener(Box<str>, Arc<Block<Listener>>),
     Tcp(Box<str>, Arc<Block<Tcp>>),
     LocalRateLimit(Box<str>, Arc<Block<LocalRateLimit>>),
+    ConnectionLimit(Box<str>, Arc<Block<ConnectionLimit>>),
+    ConnectionRate(Box<str>, Arc<Block<ConnectionRate>>),
     Series(Made),
     /// Istio's metrics are produced, by this version.
     IstioBuild(Box<str>),
@@ -103,6 +105,8 @@ struct Scopes {
     listeners: ByName<Listener>,
     tcp: ByName<Tcp>,
     local_rate_limits: ByName<LocalRateLimit>,
+    connection_limits: ByName<ConnectionLimit>,
+    connection_rates: ByName<ConnectionRate>,
     rds: ByName<Rds>,
     istio: Shown,
 }
@@ -219,6 +223,8 @@ impl Registry {
         release(&mut scopes.listeners);
         release(&mut scopes.tcp);
         release(&mut scopes.local_rate_limits);
+        release(&mut scopes.connection_limits);
+        release(&mut scopes.connection_rates);
         release(&mut scopes.rds);
         scopes.istio.release();
         Snapshot {
@@ -229,6 +235,8 @@ impl Registry {
             listeners: sum(&scopes.listeners),
             tcp: sum(&scopes.tcp),
             local_rate_limits: sum(&scopes.local_rate_limits),
+            connection_limits: sum(&scopes.connection_limits),
+            connection_rates: sum(&scopes.connection_rates),
             rds: sum(&scopes.rds),
             server: total(&[Arc::clone(&self.server)]),
             cluster_manager: total(&[Arc::clone(&self.cluster_manager)]),
@@ -250,6 +258,12 @@ impl Registry {
                 Created::Tcp(name, block) => scopes.tcp.entry(name).or_default().push(block),
                 Created::LocalRateLimit(name, block) => {
                     scopes.local_rate_limits.entry(name).or_default().push(block);
+                }
+                Created::ConnectionLimit(name, block) => {
+                    scopes.connection_limits.entry(name).or_default().push(block);
+                }
+                Created::ConnectionRate(name, block) => {
+                    scopes.connection_rates.entry(name).or_default().push(block);
                 }
                 Created::Series(made) => scopes.istio.add(made),
                 Created::IstioBuild(version) => scopes.istio.announce(version),
@@ -290,6 +304,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<(Box<str>, Totals<Listener>)>,
     pub(crate) tcp: Vec<(Box<str>, Totals<Tcp>)>,
     pub(crate) local_rate_limits: Vec<(Box<str>, Totals<LocalRateLimit>)>,
+    pub(crate) connection_limits: Vec<(Box<str>, Totals<ConnectionLimit>)>,
+    pub(crate) connection_rates: Vec<(Box<str>, Totals<ConnectionRate>)>,
     pub(crate) rds: Vec<(Box<str>, Totals<Rds>)>,
     pub(crate) server: Totals<Server>,
     pub(crate) cluster_manager: Totals<ClusterManager>,
@@ -318,6 +334,8 @@ impl Seat {
             listeners: RefCell::default(),
             tcp: RefCell::default(),
             local_rate_limits: RefCell::default(),
+            connection_limits: RefCell::default(),
+            connection_rates: RefCell::default(),
         }
     }
 }
@@ -335,6 +353,8 @@ pub struct ShardRegistry {
     listeners: Handles<Listener>,
     tcp: Handles<Tcp>,
     local_rate_limits: Handles<LocalRateLimit>,
+    connection_limits: Handles<ConnectionLimit>,
+    connection_rates: Handles<ConnectionRate>,
 }
 
 impl ShardRegistry {
@@ -367,6 +387,16 @@ impl ShardRegistry {
     /// Statistics of a local rate limit's `stat_prefix`; created on first use.
     pub fn local_rate_limit(&self, stat_prefix: &str) -> Stats<LocalRateLimit> {
         self.handle(&self.local_rate_limits, stat_prefix, Created::LocalRateLimit)
+    }
+
+    /// Statistics of a connection limit's `stat_prefix`; created on first use.
+    pub fn connection_limit(&self, stat_prefix: &str) -> Stats<ConnectionLimit> {
+        self.handle(&self.connection_limits, stat_prefix, Created::ConnectionLimit)
+    }
+
+    /// Statistics of a connection rate's `stat_prefix`; created on first use.
+    pub fn connection_rate(&self, stat_prefix: &str) -> Stats<ConnectionRate> {
+        self.handle(&self.connection_rates, stat_prefix, Created::ConnectionRate)
     }
 
     /// Forgets a cluster that is gone. Its values vanish once no handle is left on any shard.

@@ -53,6 +53,8 @@ pub fn all() -> Vec<Area> {
         local_replies::suite(),
         internal_redirects::suite(),
         rate_limit_service::suite(),
+        proxy_protocol::suite(),
+        connections::suite(),
         upgrades::suite(),
         http2::suite(),
         grpc_web::suite(),

@@ -20,7 +20,8 @@ use crate::view::RequestView;
 /// Where the times of all buckets are measured from.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-fn moment() -> Duration {
+/// Now, as buckets count time.
+pub fn moment() -> Duration {
     now().saturating_duration_since(*BEGINNING)
 }
 

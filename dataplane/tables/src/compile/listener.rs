@@ -14,6 +14,7 @@ use ringsail_xds::stats::PluginConfig;
 use super::access_log::access_logs;
 use super::context::Context;
 use super::fingerprint::Fingerprint;
+use super::gate::gates;
 use super::hcm::connection_manager;
 use super::istio;
 use super::metadata::metadata;
@@ -192,10 +193,12 @@ fn filter_chain(
         plaintext(cx, socket)?;
     }
     let terminal = terminal(cx, &value.filters, inline_key)?;
+    let gates = gates(cx, &value.filters)?;
     Some(FilterChain {
         name: cx.intern(&value.name),
         key: chain_key(value, is_default, &terminal),
         terminal,
+        gates,
         stats: istio_stats(cx, &value.filters),
         transport_connect_timeout: duration(
             cx,

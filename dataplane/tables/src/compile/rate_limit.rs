@@ -245,7 +245,7 @@ fn ratelimit_headers(cx: &mut Context<'_>, value: i32) -> Option<bool> {
     }
 }
 
-fn token_bucket(cx: &mut Context<'_>, value: &types::TokenBucket) -> Option<TokenBucket> {
+pub(super) fn token_bucket(cx: &mut Context<'_>, value: &types::TokenBucket) -> Option<TokenBucket> {
     let Some(interval) = duration(cx, "fill_interval", &value.fill_interval) else {
         return match value.fill_interval {
             None => cx.refuse("fill_interval", "is not set"),

@@ -153,6 +153,12 @@ fn for_each(
     for (name, totals) in &snapshot.local_rate_limits {
         visit.scope(name, totals);
     }
+    for (name, totals) in &snapshot.connection_limits {
+        visit.scope(name, totals);
+    }
+    for (name, totals) in &snapshot.connection_rates {
+        visit.scope(name, totals);
+    }
 }
 
 struct Visit<'a> {

@@ -31,6 +31,8 @@ pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut Strin
     page.single(&snapshot.server);
     page.scopes(&snapshot.tcp, &[]);
     page.scopes(&snapshot.local_rate_limits, &[]);
+    page.scopes(&snapshot.connection_limits, &[]);
+    page.scopes(&snapshot.connection_rates, &[]);
 }
 
 struct Page<'a> {

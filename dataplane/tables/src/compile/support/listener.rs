@@ -6,6 +6,7 @@ use super::common::{
 };
 use super::http::HTTP_CONNECTION_MANAGER;
 use super::istio::ISTIO_STATS;
+use super::rate_limit::TOKEN_BUCKET;
 use super::telemetry::ACCESS_LOG;
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -26,6 +27,14 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
     (
         "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
         AnyRule::Refused("dynamic forward proxies are not supported"),
+    ),
+    (
+        "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        AnyRule::Message(&CONNECTION_LIMIT),
+    ),
+    (
+        "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        AnyRule::Message(&CONNECTION_RATE),
     ),
     ("ringsail.filters.network.fault.v1.TcpFault", AnyRule::Message(&TCP_FAULT)),
     (
@@ -269,6 +278,34 @@ pub(super) static TCP_ACCESS_LOG_OPTIONS: Message = Message {
         row(1, "access_log_flush_interval", Supported),
         row(2, "flush_access_log_on_connected", Supported),
         row(3, "flush_access_log_on_start", Supported),
+    ],
+};
+
+pub(super) static CONNECTION_LIMIT: Message = Message {
+    name: "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+    fields: &[
+        row(1, "stat_prefix", Supported),
+        row(2, "max_connections", Supported),
+        row(3, "delay", Supported),
+        row(4, "runtime_enabled", Message(&RUNTIME_FLAG)),
+    ],
+};
+
+pub(super) static CONNECTION_RATE: Message = Message {
+    name: "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+    fields: &[
+        row(1, "stat_prefix", Supported),
+        row(2, "token_bucket", Message(&TOKEN_BUCKET)),
+        row(3, "runtime_enabled", Message(&RUNTIME_FLAG)),
+        row(4, "share_key", Refused("each filter has a bucket of its own")),
+    ],
+};
+
+pub(super) static RUNTIME_FLAG: Message = Message {
+    name: "envoy.config.core.v3.RuntimeFeatureFlag",
+    fields: &[
+        row(1, "default_value", Supported),
+        row(2, "runtime_key", Ignored("there is no runtime layer that could override values")),
     ],
 };
 
