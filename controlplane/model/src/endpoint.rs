@@ -59,9 +59,9 @@ pub struct Locality {
 }
 
 impl Locality {
-    /// Reads `region/zone/subzone`; missing parts are empty.
+    /// Reads `region/zone/subzone`; missing parts are empty, further ones are left out.
     pub fn parse(text: &str) -> Locality {
-        let mut parts = text.splitn(3, '/').map(str::to_owned);
+        let mut parts = text.split('/').map(str::to_owned);
         Locality {
             region: parts.next().unwrap_or_default(),
             zone: parts.next().unwrap_or_default(),
