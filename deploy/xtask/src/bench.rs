@@ -15,6 +15,7 @@ const PACKAGES: [Package; 2] = [
 
 /// Runs the benchmark with `arguments`; a peer that cannot be had is left out loudly.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    tools::require_packages(root, &tools::FOR_BUILDING)?;
     if let Err(error) = tools::require_packages(root, &PACKAGES) {
         println!("going on without some peers: {error:#}");
     }

@@ -27,10 +27,7 @@ mod story;
 mod traffic;
 
 /// What the demo's programs need at run time that a machine with Rust may lack.
-const PACKAGES: [Package; 2] = [
-    Package { program: "cc", package: "build-essential" },
-    Package { program: "setpriv", package: "util-linux" },
-];
+const PACKAGES: [Package; 1] = [Package { program: "setpriv", package: "util-linux" }];
 
 /// The programs of a local mesh.
 const PROGRAMS: [&str; 4] = ["ringsail", "ringsaild", "ringsail-proxy", "ringsail-upstream"];
@@ -79,6 +76,7 @@ pub struct Options {
 
 /// Builds, starts, plays, and ends everything it started.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
+    tools::require_packages(root, &tools::FOR_BUILDING)?;
     tools::require_packages(root, &PACKAGES)?;
     let programs = build(root, options.profile)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -59,6 +59,7 @@ const STEPS: [Step; 15] = [
 
 /// Runs every step, or those whose name contains `only`; goes on after a failure so that one run shows all of them.
 pub fn run(root: &Path, only: Option<&str>) -> Result<()> {
+    tools::require_packages(root, &tools::FOR_BUILDING)?;
     let mut rows = Vec::new();
     let mut total = Outcome::default();
     for step in STEPS.iter().filter(|step| only.is_none_or(|only| step.name.contains(only))) {

@@ -21,6 +21,14 @@ pub struct Package {
     pub package: &'static str,
 }
 
+/// What building the workspace needs beside Rust: BoringSSL is C++ built by cmake, and its bindings are made by libclang.
+pub const FOR_BUILDING: [Package; 4] = [
+    Package { program: "c++", package: "build-essential" },
+    Package { program: "cmake", package: "cmake" },
+    Package { program: "clang", package: "clang libclang-dev" },
+    Package { program: "git", package: "git" },
+];
+
 /// Installs missing packages when allowed to, else fails naming them and the command that installs them.
 ///
 /// Asks nothing: as root it installs, as anybody else it explains.

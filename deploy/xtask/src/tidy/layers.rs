@@ -34,10 +34,11 @@ const fn place(name: &'static str, plane: Plane, layer: u8, tokio: bool) -> Plac
 }
 
 /// The table of ARCHITECTURE.md. Arrows point to strictly lower layers.
-const PLACES: [Place; 16] = [
+const PLACES: [Place; 17] = [
     place("ringsail-runtime", Plane::Data, 0, false),
     place("ringsail-xds", Plane::Shared, 0, false),
     place("ringsail-api", Plane::Control, 0, false),
+    place("ringsail-tls", Plane::Shared, 1, false),
     place("ringsail-http", Plane::Data, 1, false),
     place("ringsail-reference", Plane::Data, 2, false),
     place("ringsail-model", Plane::Control, 2, false),
@@ -54,7 +55,12 @@ const PLACES: [Place; 16] = [
 ];
 
 /// Crates that only one of ours may name.
-const OWNED: [(&str, &str); 2] = [("monoio", "ringsail-runtime"), ("io-uring", "ringsail-runtime")];
+const OWNED: [(&str, &str); 4] = [
+    ("monoio", "ringsail-runtime"),
+    ("io-uring", "ringsail-runtime"),
+    ("boring", "ringsail-tls"),
+    ("boring-sys", "ringsail-tls"),
+];
 
 /// One dependency of a workspace crate.
 struct Arrow<'a> {
