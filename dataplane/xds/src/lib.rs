@@ -23,7 +23,7 @@ pub mod limits;
 pub mod protocol;
 pub mod type_url;
 
-pub use generated::{envoy, google, io, opentelemetry, ringsail, stats, udpa, xds};
+pub use generated::{envoy, google, io, istio, opentelemetry, ringsail, stats, udpa, xds};
 pub use prost;
 
 use prost::{DecodeError, Message};

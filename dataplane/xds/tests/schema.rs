@@ -41,6 +41,7 @@ fn is_elsewhere(name: &str) -> bool {
         "xds.type.v3.",
         "stats.",
         "io.istio.",
+        "istio.",
     ]
     .iter()
     .any(|package| name.starts_with(package))

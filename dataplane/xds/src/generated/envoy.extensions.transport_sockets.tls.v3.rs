@@ -440,6 +440,26 @@ impl ::prost::Name for GenericSecret {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SdsSecretConfig {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub sds_config: ::core::option::Option<
+        super::super::super::super::config::core::v3::ConfigSource,
+    >,
+}
+impl ::prost::Name for SdsSecretConfig {
+    const NAME: &'static str = "SdsSecretConfig";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig"
+            .into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Secret {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -468,5 +488,287 @@ impl ::prost::Name for Secret {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpstreamTlsContext {
+    #[prost(message, optional, tag = "1")]
+    pub common_tls_context: ::core::option::Option<CommonTlsContext>,
+    #[prost(string, tag = "2")]
+    pub sni: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub auto_host_sni: bool,
+    #[prost(bool, tag = "7")]
+    pub auto_sni_san_validation: bool,
+    #[prost(bool, tag = "3")]
+    pub allow_renegotiation: bool,
+    #[prost(message, optional, tag = "4")]
+    pub max_session_keys: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "5")]
+    pub enforce_rsa_key_usage: ::core::option::Option<bool>,
+}
+impl ::prost::Name for UpstreamTlsContext {
+    const NAME: &'static str = "UpstreamTlsContext";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+            .into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DownstreamTlsContext {
+    #[prost(message, optional, tag = "1")]
+    pub common_tls_context: ::core::option::Option<CommonTlsContext>,
+    #[prost(message, optional, tag = "2")]
+    pub require_client_certificate: ::core::option::Option<bool>,
+    #[prost(message, optional, tag = "3")]
+    pub require_sni: ::core::option::Option<bool>,
+    #[prost(bool, tag = "10")]
+    pub disable_stateful_session_resumption: bool,
+    #[prost(message, optional, tag = "6")]
+    pub session_timeout: ::core::option::Option<::prost_types::Duration>,
+    #[prost(enumeration = "downstream_tls_context::OcspStaplePolicy", tag = "8")]
+    pub ocsp_staple_policy: i32,
+    #[prost(message, optional, tag = "9")]
+    pub full_scan_certs_on_sni_mismatch: ::core::option::Option<bool>,
+    #[prost(bool, tag = "11")]
+    pub prefer_client_ciphers: bool,
+    #[prost(oneof = "downstream_tls_context::SessionTicketKeysType", tags = "4, 5, 7")]
+    pub session_ticket_keys_type: ::core::option::Option<
+        downstream_tls_context::SessionTicketKeysType,
+    >,
+}
+/// Nested message and enum types in `DownstreamTlsContext`.
+pub mod downstream_tls_context {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum OcspStaplePolicy {
+        LenientStapling = 0,
+        StrictStapling = 1,
+        MustStaple = 2,
+    }
+    impl OcspStaplePolicy {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::LenientStapling => "LENIENT_STAPLING",
+                Self::StrictStapling => "STRICT_STAPLING",
+                Self::MustStaple => "MUST_STAPLE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "LENIENT_STAPLING" => Some(Self::LenientStapling),
+                "STRICT_STAPLING" => Some(Self::StrictStapling),
+                "MUST_STAPLE" => Some(Self::MustStaple),
+                _ => None,
+            }
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum SessionTicketKeysType {
+        #[prost(message, tag = "4")]
+        SessionTicketKeys(super::TlsSessionTicketKeys),
+        #[prost(message, tag = "5")]
+        SessionTicketKeysSdsSecretConfig(super::SdsSecretConfig),
+        #[prost(bool, tag = "7")]
+        DisableStatelessSessionResumption(bool),
+    }
+}
+impl ::prost::Name for DownstreamTlsContext {
+    const NAME: &'static str = "DownstreamTlsContext";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+            .into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TlsKeyLog {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub local_address_range: ::prost::alloc::vec::Vec<
+        super::super::super::super::config::core::v3::CidrRange,
+    >,
+    #[prost(message, repeated, tag = "3")]
+    pub remote_address_range: ::prost::alloc::vec::Vec<
+        super::super::super::super::config::core::v3::CidrRange,
+    >,
+}
+impl ::prost::Name for TlsKeyLog {
+    const NAME: &'static str = "TlsKeyLog";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.TlsKeyLog".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.TlsKeyLog".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommonTlsContext {
+    #[prost(message, optional, tag = "1")]
+    pub tls_params: ::core::option::Option<TlsParameters>,
+    #[prost(message, repeated, tag = "2")]
+    pub tls_certificates: ::prost::alloc::vec::Vec<TlsCertificate>,
+    #[prost(message, repeated, tag = "6")]
+    pub tls_certificate_sds_secret_configs: ::prost::alloc::vec::Vec<SdsSecretConfig>,
+    #[prost(message, optional, tag = "14")]
+    pub tls_certificate_provider_instance: ::core::option::Option<
+        CertificateProviderPluginInstance,
+    >,
+    #[prost(message, optional, tag = "16")]
+    pub custom_tls_certificate_selector: ::core::option::Option<
+        super::super::super::super::config::core::v3::TypedExtensionConfig,
+    >,
+    #[prost(message, optional, tag = "9")]
+    pub tls_certificate_certificate_provider: ::core::option::Option<
+        common_tls_context::CertificateProvider,
+    >,
+    #[prost(message, optional, tag = "11")]
+    pub tls_certificate_certificate_provider_instance: ::core::option::Option<
+        common_tls_context::CertificateProviderInstance,
+    >,
+    #[prost(string, repeated, tag = "4")]
+    pub alpn_protocols: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "13")]
+    pub custom_handshaker: ::core::option::Option<
+        super::super::super::super::config::core::v3::TypedExtensionConfig,
+    >,
+    #[prost(message, optional, tag = "15")]
+    pub key_log: ::core::option::Option<TlsKeyLog>,
+    #[prost(
+        oneof = "common_tls_context::ValidationContextType",
+        tags = "3, 7, 8, 10, 12"
+    )]
+    pub validation_context_type: ::core::option::Option<
+        common_tls_context::ValidationContextType,
+    >,
+}
+/// Nested message and enum types in `CommonTlsContext`.
+pub mod common_tls_context {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct CertificateProvider {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(oneof = "certificate_provider::Config", tags = "2")]
+        pub config: ::core::option::Option<certificate_provider::Config>,
+    }
+    /// Nested message and enum types in `CertificateProvider`.
+    pub mod certificate_provider {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Config {
+            #[prost(message, tag = "2")]
+            TypedConfig(
+                super::super::super::super::super::super::config::core::v3::TypedExtensionConfig,
+            ),
+        }
+    }
+    impl ::prost::Name for CertificateProvider {
+        const NAME: &'static str = "CertificateProvider";
+        const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CertificateProvider"
+                .into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CertificateProvider"
+                .into()
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct CertificateProviderInstance {
+        #[prost(string, tag = "1")]
+        pub instance_name: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub certificate_name: ::prost::alloc::string::String,
+    }
+    impl ::prost::Name for CertificateProviderInstance {
+        const NAME: &'static str = "CertificateProviderInstance";
+        const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CertificateProviderInstance"
+                .into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CertificateProviderInstance"
+                .into()
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct CombinedCertificateValidationContext {
+        #[prost(message, optional, tag = "1")]
+        pub default_validation_context: ::core::option::Option<
+            super::CertificateValidationContext,
+        >,
+        #[prost(message, optional, tag = "2")]
+        pub validation_context_sds_secret_config: ::core::option::Option<
+            super::SdsSecretConfig,
+        >,
+        #[prost(message, optional, tag = "3")]
+        pub validation_context_certificate_provider: ::core::option::Option<
+            CertificateProvider,
+        >,
+        #[prost(message, optional, tag = "4")]
+        pub validation_context_certificate_provider_instance: ::core::option::Option<
+            CertificateProviderInstance,
+        >,
+    }
+    impl ::prost::Name for CombinedCertificateValidationContext {
+        const NAME: &'static str = "CombinedCertificateValidationContext";
+        const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext"
+                .into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext"
+                .into()
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum ValidationContextType {
+        #[prost(message, tag = "3")]
+        ValidationContext(super::CertificateValidationContext),
+        #[prost(message, tag = "7")]
+        ValidationContextSdsSecretConfig(super::SdsSecretConfig),
+        #[prost(message, tag = "8")]
+        CombinedValidationContext(CombinedCertificateValidationContext),
+        #[prost(message, tag = "10")]
+        ValidationContextCertificateProvider(CertificateProvider),
+        #[prost(message, tag = "12")]
+        ValidationContextCertificateProviderInstance(CertificateProviderInstance),
+    }
+}
+impl ::prost::Name for CommonTlsContext {
+    const NAME: &'static str = "CommonTlsContext";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CommonTlsContext"
+            .into()
     }
 }

@@ -453,6 +453,21 @@ pub mod io {
         }
     }
 }
+pub mod istio {
+    pub mod envoy {
+        pub mod config {
+            pub mod filter {
+                pub mod http {
+                    pub mod alpn {
+                        pub mod v2alpha1 {
+                            include!("istio.envoy.config.filter.http.alpn.v2alpha1.rs");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 pub mod opentelemetry {
     pub mod proto {
         pub mod collector {
