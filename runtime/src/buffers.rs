@@ -63,7 +63,7 @@ pub struct Lease {
 
 impl Lease {
     /// A lease on nothing: the end of a stream.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Lease { block: Box::default(), start: 0, end: 0, pool: None }
     }
 

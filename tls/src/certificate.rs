@@ -108,6 +108,11 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// What each certificate of a PEM text says; nothing for a text that is none.
+pub fn facts_of_pem(pem: &[u8]) -> Vec<Facts> {
+    certificates(pem).map(|all| all.iter().map(|one| Facts::of(one)).collect()).unwrap_or_default()
+}
+
 /// The certificates of a PEM text.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<X509>, SettingsError> {
     X509::stack_from_pem(pem).map_err(|_| SettingsError::new("is not a text of PEM certificates"))

@@ -3,6 +3,7 @@
 //! It runs on the agent's thread. What shards know is read from counter blocks; what they are told goes through
 //! [`Process`]. Nothing here borrows from a shard.
 
+mod certs;
 mod clusters;
 mod config_dump;
 mod endpoints;

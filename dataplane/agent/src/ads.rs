@@ -20,7 +20,7 @@ use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use crate::bootstrap::{AdsSource, Target};
+use crate::bootstrap::{AdsSource, Service, Target};
 use crate::limits::{
     ADS_PING_INTERVAL, ADS_PING_TIMEOUT, ADS_WINDOW_BYTES, RECONNECT_MAX, RECONNECT_MIN, RESPONSE_BYTES_MAX,
 };
@@ -157,7 +157,10 @@ where
         };
         request.metadata_mut().insert(key, value);
     }
-    let path = format!("/envoy.service.discovery.v3.AggregatedDiscoveryService/{method}");
+    let path = match source.service {
+        Service::Aggregated => format!("/envoy.service.discovery.v3.AggregatedDiscoveryService/{method}"),
+        Service::Secrets => "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets".to_string(),
+    };
     let path = PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
     let codec = tonic_prost::ProstCodec::<Q, S>::default();
     Ok(grpc.streaming(request, path, codec).await?.into_inner())

@@ -4,6 +4,7 @@ mod counts;
 mod listening;
 mod main_loop;
 mod needs;
+mod secrets;
 mod update;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use ringsail_runtime::publish::Publisher;
 use ringsail_tables::{Change, Compiler, Diagnostic, ResourceType, Severity, Tables};
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::export::Batches;
+use ringsail_tls::TicketKeys;
 use ringsail_xds::prost::Message as _;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -50,6 +52,7 @@ pub struct Prepared {
     references: References,
     compiler: Compiler,
     first: Compiled,
+    ticket_keys: TicketKeys,
 }
 
 impl Prepared {
@@ -58,6 +61,7 @@ impl Prepared {
     /// # Errors
     /// With one diagnostic per refused resource: a proxy does not start on half of what it was given.
     pub fn new(options: Options, bootstrap: Bootstrap) -> Result<Prepared, Vec<Diagnostic>> {
+        let ticket_keys = TicketKeys::random();
         let mut store = Store::default();
         let mut references = References::default();
         let mut changes = Vec::new();
@@ -78,7 +82,20 @@ impl Prepared {
             store.accept(kind, name.as_str().into(), Origin::Static, version);
             changes.push(Change::Put { kind, name: name.clone(), resource: body });
         }
+        for secret in message.static_resources.iter().flat_map(|resources| &resources.secrets) {
+            // What is in files comes when they are read.
+            if secrets::files_of(secret).is_empty() {
+                let body = bytes::Bytes::from(secret.encode_to_vec());
+                let version = Version { version: "".into(), body: body.clone(), at: SystemTime::now() };
+                store.accept(ResourceType::Secret, secret.name.as_str().into(), Origin::Static, version);
+                changes.insert(
+                    0,
+                    Change::Put { kind: ResourceType::Secret, name: secret.name.clone(), resource: body },
+                );
+            }
+        }
         let mut compiler = Compiler::with_format_check(ringsail_telemetry::access_log::check);
+        compiler.set_ticket_keys(ticket_keys.clone());
         if let Some(provider) = message.tracing.as_ref().and_then(|tracing| tracing.http.as_ref()) {
             compiler.set_trace_provider(provider)?;
         }
@@ -89,7 +106,7 @@ impl Prepared {
             return Err(refused);
         }
         first.diagnostics.iter().for_each(|warning| tracing::warn!("{warning}"));
-        Ok(Prepared { options, bootstrap, store, references, compiler, first })
+        Ok(Prepared { options, bootstrap, store, references, compiler, first, ticket_keys })
     }
 
     /// The tables to start the shards with.

@@ -22,7 +22,7 @@ use ringsail_xds::envoy::r#type::v3::SemanticVersion;
 use ringsail_xds::json::Schema;
 use serde_json::Value;
 
-pub use source::{AdsSource, Source, Target};
+pub use source::{AdsSource, Service, Source, Target};
 pub use statistics::Shown;
 
 use crate::document::{self, DocumentError};
@@ -252,11 +252,6 @@ fn without_effect(message: &Message) -> Vec<String> {
             sentences.push(text.to_string());
         }
     };
-    let secrets = message.static_resources.iter().any(|resources| !resources.secrets.is_empty());
-    note(
-        secrets,
-        "static_resources.secrets: TLS is not supported yet, and whatever names a secret is refused",
-    );
     note(
         !message.stats_sinks.is_empty(),
         "stats_sinks: statistics are not sent, only served by the admin endpoint",

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::bootstrap::read_file;
 use crate::document::{self, DocumentError};
-use crate::limits::{FILE_POLL, FILE_SETTLE};
+use crate::limits::{FILE_POLL, FILE_SETTLE, SECRET_BYTES_MAX};
 
 /// A file's contents.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +43,23 @@ pub struct FileEvent {
     pub outcome: Result<FileContent, DocumentError>,
 }
 
+/// What is followed: files of resources of a type, and files whose bytes are parts of secrets (no type).
+type Followed = BTreeSet<(Option<ResourceType>, PathBuf)>;
+
+/// The bytes of a file, or why it cannot be read.
+pub type Bits = Result<Bytes, DocumentError>;
+
+/// Something was read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// A file of resources.
+    Resources(FileEvent),
+    /// A file whose bytes are part of a secret.
+    Bytes(PathBuf, Bits),
+}
+
 enum Message {
-    Follow(BTreeSet<(ResourceType, PathBuf)>),
+    Follow(Followed),
     Event,
     Stop,
 }
@@ -53,7 +68,7 @@ enum Message {
 #[derive(Debug)]
 pub struct Files {
     messages: Sender<Message>,
-    followed: BTreeSet<(ResourceType, PathBuf)>,
+    followed: Followed,
 }
 
 impl Files {
@@ -61,7 +76,7 @@ impl Files {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(deliver: impl FnMut(FileEvent) -> bool + Send + 'static) -> std::io::Result<Files> {
+    pub fn start(deliver: impl FnMut(Read) -> bool + Send + 'static) -> std::io::Result<Files> {
         let (messages, inbox) = channel();
         let events = messages.clone();
         std::thread::Builder::new().name("files".to_string()).spawn(move || {
@@ -76,7 +91,7 @@ impl Files {
     }
 
     /// Sets which files are followed. New ones are read at once.
-    pub fn follow(&mut self, files: BTreeSet<(ResourceType, PathBuf)>) {
+    pub fn follow(&mut self, files: BTreeSet<(Option<ResourceType>, PathBuf)>) {
         if files != self.followed {
             self.followed.clone_from(&files);
             let _ = self.messages.send(Message::Follow(files));
@@ -96,11 +111,11 @@ struct Follower<D> {
     /// Directories watched.
     watched: BTreeSet<PathBuf>,
     /// Followed files with the hash of what was read last.
-    files: BTreeMap<(ResourceType, PathBuf), Option<u64>>,
+    files: BTreeMap<(Option<ResourceType>, PathBuf), Option<u64>>,
     deliver: D,
 }
 
-impl<D: FnMut(FileEvent) -> bool> Follower<D> {
+impl<D: FnMut(Read) -> bool> Follower<D> {
     fn run(mut self, inbox: &Receiver<Message>) {
         loop {
             match inbox.recv_timeout(FILE_POLL) {
@@ -119,7 +134,7 @@ impl<D: FnMut(FileEvent) -> bool> Follower<D> {
         }
     }
 
-    fn follow(&mut self, files: BTreeSet<(ResourceType, PathBuf)>) {
+    fn follow(&mut self, files: Followed) {
         self.files.retain(|file, _| files.contains(file));
         for file in files {
             self.files.entry(file).or_insert(None);
@@ -141,18 +156,28 @@ impl<D: FnMut(FileEvent) -> bool> Follower<D> {
     /// Reads all files and delivers those that changed.
     fn read_changed(&mut self) -> bool {
         for ((kind, path), last) in &mut self.files {
-            let read = read_file(path);
+            let read = match kind {
+                Some(_) => read_file(path).map(String::into_bytes),
+                None => read_bytes(path),
+            };
             let mut hasher = DefaultHasher::new();
             match &read {
-                Ok(text) => text.hash(&mut hasher),
+                Ok(bytes) => bytes.hash(&mut hasher),
                 Err(error) => error.text.hash(&mut hasher),
             }
             let hash = hasher.finish();
             if last.replace(hash) == Some(hash) {
                 continue;
             }
-            let outcome = read.and_then(|text| parse(*kind, &path.display().to_string(), &text));
-            if !(self.deliver)(FileEvent { kind: *kind, path: path.clone(), outcome }) {
+            let event = match *kind {
+                None => Read::Bytes(path.clone(), read.map(Bytes::from)),
+                Some(kind) => {
+                    let text = read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                    let outcome = text.and_then(|text| parse(kind, &path.display().to_string(), &text));
+                    Read::Resources(FileEvent { kind, path: path.clone(), outcome })
+                }
+            };
+            if !(self.deliver)(event) {
                 return false;
             }
         }
@@ -161,7 +186,7 @@ impl<D: FnMut(FileEvent) -> bool> Follower<D> {
 }
 
 /// Waits until nothing happens for [`FILE_SETTLE`], at most ten times that. False when the thread is to end.
-fn settle(inbox: &Receiver<Message>, mut follow: impl FnMut(BTreeSet<(ResourceType, PathBuf)>)) -> bool {
+fn settle(inbox: &Receiver<Message>, mut follow: impl FnMut(Followed)) -> bool {
     let deadline = Instant::now() + FILE_SETTLE * 10;
     while Instant::now() < deadline {
         match inbox.recv_timeout(FILE_SETTLE) {
@@ -172,6 +197,22 @@ fn settle(inbox: &Receiver<Message>, mut follow: impl FnMut(BTreeSet<(ResourceTy
         }
     }
     true
+}
+
+/// A part of a secret: not necessarily text.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, DocumentError> {
+    use std::io::Read as _;
+    let origin = path.display().to_string();
+    let failure =
+        |text: String| DocumentError { origin: origin.clone(), at: None, field: String::new(), text };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| failure(format!("cannot be read: {error}")))?;
+    let bounded = file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes);
+    bounded.map_err(|error| failure(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
+        return Err(failure(format!("has more than {SECRET_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn directory(path: &Path) -> PathBuf {
@@ -241,7 +282,10 @@ const RESPONSE_FIELDS: &[&str] = &[
 fn name_field(kind: ResourceType) -> &'static str {
     match kind {
         ResourceType::ClusterLoadAssignment => "cluster_name",
-        ResourceType::Cluster | ResourceType::Listener | ResourceType::RouteConfiguration => "name",
+        ResourceType::Cluster
+        | ResourceType::Listener
+        | ResourceType::RouteConfiguration
+        | ResourceType::Secret => "name",
     }
 }
 
@@ -300,13 +344,15 @@ mod tests {
         };
         let (sender, events) = channel();
         let mut files = Files::start(move |event| sender.send(event).is_ok()).expect("started");
-        files.follow([(ResourceType::Cluster, path.clone())].into());
+        files.follow([(Some(ResourceType::Cluster), path.clone())].into());
         let next = || {
             events
                 .recv_timeout(Duration::from_secs(10))
+                .map(|read| match read {
+                    Read::Resources(event) => event.outcome.map(|content| content.resources.len()),
+                    Read::Bytes(..) => panic!("nobody asked for bytes"),
+                })
                 .expect("an event")
-                .outcome
-                .map(|content| content.resources.len())
         };
         assert!(next().expect_err("missing").text.contains("cannot be read"));
         write(&["a"]);

@@ -92,3 +92,10 @@ pub const EXPORT_TRIES_MAX: u32 = 3;
 
 /// Longest call to a collector, where its configuration says nothing. Source: Envoy's Zipkin reporter, 5 s.
 pub const EXPORT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest file that is part of a secret: a bundle of all public authorities has 300 KiB.
+pub const SECRET_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How long a key seals session tickets; the one before it still opens them as long again. Source: BoringSSL rotates its
+/// own keys every two days.
+pub const TICKET_KEY_LIFETIME: Duration = Duration::from_secs(24 * 3600);

@@ -8,11 +8,16 @@ use std::time::Duration;
 
 use ringsail_tables::ResourceType;
 use ringsail_xds::envoy::config::cluster::v3::{Cluster, cluster};
-use ringsail_xds::envoy::config::core::v3::ConfigSource;
+use ringsail_xds::envoy::config::core::v3::{ConfigSource, TransportSocket, transport_socket};
 use ringsail_xds::envoy::config::listener::v3::{Listener, filter};
 use ringsail_xds::envoy::config::route::v3::RouteConfiguration;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use ringsail_xds::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use ringsail_xds::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::SessionTicketKeysType;
+use ringsail_xds::envoy::extensions::transport_sockets::tls::v3::{
+    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, UpstreamTlsContext,
+};
 use ringsail_xds::prost::Message as _;
 use ringsail_xds::unpack;
 
@@ -43,7 +48,9 @@ impl References {
         let found = match kind {
             ResourceType::Listener => of_listener(body),
             ResourceType::Cluster => of_cluster(body),
-            ResourceType::RouteConfiguration | ResourceType::ClusterLoadAssignment => return,
+            ResourceType::RouteConfiguration | ResourceType::ClusterLoadAssignment | ResourceType::Secret => {
+                return;
+            }
         };
         self.by_owner.insert((kind, name.to_string()), found);
     }
@@ -72,7 +79,9 @@ impl Reference {
     /// How long to wait for it; `None` means for ever.
     pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
         match &self.source {
-            Ok(Source::Ads { initial_fetch_timeout }) => *initial_fetch_timeout,
+            Ok(Source::Ads { initial_fetch_timeout } | Source::Stream { initial_fetch_timeout, .. }) => {
+                *initial_fetch_timeout
+            }
             Ok(Source::Path(_)) | Err(_) => Some(crate::limits::INITIAL_FETCH_TIMEOUT),
         }
     }
@@ -88,18 +97,70 @@ fn of_listener(body: &[u8]) -> Vec<Reference> {
             found.push(Reference { stat_prefix, ..found_one });
         }
     }
+    if let Ok(listener) = Listener::decode(body) {
+        let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+        for context in
+            chains.filter_map(|chain| tls_context::<DownstreamTlsContext>(chain.transport_socket.as_ref()))
+        {
+            if let Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(config)) =
+                &context.session_ticket_keys_type
+            {
+                found.push(secret(config));
+            }
+            found.extend(context.common_tls_context.iter().flat_map(secrets));
+        }
+    }
     found
+}
+
+fn tls_context<M: ringsail_xds::prost::Message + ringsail_xds::prost::Name + Default>(
+    socket: Option<&TransportSocket>,
+) -> Option<M> {
+    let Some(transport_socket::ConfigType::TypedConfig(any)) = socket?.config_type.as_ref() else {
+        return None;
+    };
+    unpack(any).ok()
+}
+
+/// Secrets that both kinds of TLS contexts name.
+fn secrets(context: &CommonTlsContext) -> Vec<Reference> {
+    let mut found: Vec<Reference> = context.tls_certificate_sds_secret_configs.iter().map(secret).collect();
+    match &context.validation_context_type {
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(config)) => found.push(secret(config)),
+        Some(ValidationContextType::CombinedValidationContext(both)) => {
+            found.extend(both.validation_context_sds_secret_config.iter().map(secret));
+        }
+        _ => {}
+    }
+    found
+}
+
+/// Without a source, a secret is one of the bootstrap.
+fn secret(config: &SdsSecretConfig) -> Reference {
+    let source = config
+        .sds_config
+        .as_ref()
+        .ok_or_else(|| "names no source".to_string())
+        .and_then(source::secret_source);
+    Reference { kind: ResourceType::Secret, name: config.name.clone(), stat_prefix: String::new(), source }
 }
 
 fn of_cluster(body: &[u8]) -> Vec<Reference> {
     let Ok(message) = Cluster::decode(body) else { return Vec::new() };
+    let matches = message.transport_socket_matches.iter().map(|one| one.transport_socket.as_ref());
+    let sockets = matches.chain([message.transport_socket.as_ref()]);
+    let contexts = sockets.filter_map(tls_context::<UpstreamTlsContext>);
+    let mut found: Vec<Reference> = contexts
+        .flat_map(|context| context.common_tls_context.iter().flat_map(secrets).collect::<Vec<_>>())
+        .collect();
     let is_eds = matches!(
         message.cluster_discovery_type,
         Some(cluster::ClusterDiscoveryType::Type(kind)) if kind == cluster::DiscoveryType::Eds as i32
     );
-    let Some(eds) = message.eds_cluster_config.filter(|_| is_eds) else { return Vec::new() };
+    let Some(eds) = message.eds_cluster_config.filter(|_| is_eds) else { return found };
     let name = if eds.service_name.is_empty() { message.name } else { eds.service_name };
-    vec![reference(ResourceType::ClusterLoadAssignment, name, eds.eds_config.as_ref())]
+    found.push(reference(ResourceType::ClusterLoadAssignment, name, eds.eds_config.as_ref()));
+    found
 }
 
 fn reference(kind: ResourceType, name: String, config: Option<&ConfigSource>) -> Reference {

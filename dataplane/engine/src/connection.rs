@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use ringsail_runtime::net::Stream;
 use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::sleep_until;
 use ringsail_tables::Tables;
@@ -20,6 +19,7 @@ use crate::filters::local_rate_limit;
 use crate::serving::{ChainVersion, ServingChain, ServingListener};
 use crate::shard::Shard;
 use crate::sniff::Sniffed;
+use crate::stream::Stream;
 
 /// A downstream connection.
 pub struct Connection {
@@ -70,6 +70,14 @@ impl Connection {
         self.local.filter(|_| self.is_restored)
     }
 
+    /// The server name that the client asked for; empty when none is known.
+    pub fn server_name(&self) -> &str {
+        match self.stream.tls() {
+            Some(facts) if !facts.server_name.is_empty() => &facts.server_name,
+            _ => self.sniffed.server_name(),
+        }
+    }
+
     /// The configuration of this moment, for one request. Keep it no longer than that: a change takes effect on the
     /// next request of the same connection.
     pub fn enter(&self, shard: &Shard) -> Entered {
@@ -91,9 +99,12 @@ impl Connection {
             return chain;
         };
         let is_http = |terminal: &Terminal| matches!(terminal, Terminal::Http(_));
-        if is_http(&version.listener.filter_chains[index].terminal)
-            != is_http(&chain.version().chain().terminal)
-        {
+        let (before, after) = (chain.version(), &version.listener.filter_chains[index]);
+        if is_http(&after.terminal) != is_http(&before.chain().terminal) {
+            return chain;
+        }
+        // One that met other demands, or none, does not go on under these.
+        if after.tls != before.chain().tls {
             return chain;
         }
         let next = version.chain(shard.making(), index);

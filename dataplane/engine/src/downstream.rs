@@ -32,7 +32,12 @@ async fn spoken(shard: &Shard, connection: &Connection, inflow: &mut Inflow) -> 
                 Codec::Http1 => return Spoken::Http1,
                 // Compat: nothing is said to a client that begins otherwise.
                 Codec::Http2 => (limit, Spoken::Neither),
-                Codec::Auto => (limit, Spoken::Http1),
+                Codec::Auto => match connection.stream.tls().map(|facts| &*facts.alpn) {
+                    // Agreed on in the handshake; who then speaks otherwise has to be refused.
+                    Some(b"h2") => (limit, Spoken::Neither),
+                    Some(b"http/1.1" | b"http/1.0") => return Spoken::Http1,
+                    Some(_) | None => (limit, Spoken::Http1),
+                },
             }
         }
     };

@@ -12,6 +12,7 @@ use ringsail_http::DecodeError;
 use ringsail_telemetry::{ClusterCounter, ResponseFlag};
 
 use crate::filters::grpc_web::Base64Error;
+use crate::tls::FailureText;
 
 /// Why an exchange did not end with the upstream's complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub enum ConnectError {
     Errno(i32),
     /// The shard has no room for another connection, or the address is of no usable kind.
     Local,
+    /// No TLS session: the reason.
+    Tls(FailureText),
 }
 
 impl ConnectError {
@@ -120,6 +123,7 @@ impl ConnectError {
                 Cow::Owned(format!("delayed_connect_error:_{}", strerror(errno).replace(' ', "_")))
             }
             ConnectError::Local => Cow::Borrowed("delayed_connect_error:_local_resource_limit"),
+            ConnectError::Tls(text) => Cow::Owned(text.text().to_string()),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use ringsail_http::{BodyLength, Progress as Decoded, ResponseDecoder, ResponseHead};
-use ringsail_runtime::net::Stream;
 use ringsail_runtime::time::{now, sleep_until};
 
 use crate::body::RequestBody;
@@ -19,6 +18,7 @@ use crate::limits::{COPIED_BODY_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::message::{Closed, Incoming, Lost, Outgoing};
 use crate::pace::Pace;
 use crate::progress::{Deadlines, Progress};
+use crate::stream::Stream;
 
 /// Runs `main` while the client's side goes on and the deadlines are watched. `client` ends only by failing.
 pub async fn together<T>(

@@ -18,7 +18,7 @@ use crate::http2::upstream::{self as http2, Settings};
 use crate::limits::GRPC_ANSWER_BYTES_MAX;
 use crate::progress::Progress;
 use crate::shard::Shard;
-use crate::upstream::{self, Outcome, Reuse, Wish};
+use crate::upstream::{self, Carries, Dial, Outcome, Reuse, Wish};
 
 /// What is called.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ pub async fn call(shard: &Shard, cluster: &ClusterRef<'_>, call: Call<'_>) -> Re
         return Err(failed(Failure::NoHealthyUpstream));
     };
     let settings = Settings {
-        options: upstream::options(connection),
+        dial: Dial::to(&shard.current_tables(), cluster, &state, &choice, Carries::Http2, None),
         http2: connection.http2,
         reuse: Reuse::of(connection),
     };

@@ -3,9 +3,10 @@
 use std::io;
 
 use ringsail_runtime::buffers::Lease;
-use ringsail_runtime::net::Stream;
+use ringsail_runtime::net;
 
 use crate::limits::RECEIVE_BYTES_MAX;
+use crate::stream::Stream;
 
 /// At most one block of bytes from a connection. Empty means that no block is held.
 #[derive(Debug, Default)]
@@ -55,6 +56,18 @@ impl Inflow {
             self.lease = Some(lease);
         }
         Ok(true)
+    }
+
+    /// [`Inflow::extend`] for a socket that nothing is known of yet.
+    pub async fn extend_raw(&mut self, socket: &net::Stream) -> io::Result<bool> {
+        match &mut self.lease {
+            Some(lease) => Ok(socket.recv_more(lease).await? > 0),
+            None => {
+                let lease = socket.recv(RECEIVE_BYTES_MAX).await?;
+                self.lease = (!lease.is_empty()).then_some(lease);
+                Ok(self.lease.is_some())
+            }
+        }
     }
 
     /// Waits for more bytes behind those that are here, as far as the block has room. `false` means that the peer has

@@ -114,3 +114,11 @@ pub const UPKEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Bytes of a TCP check's answer that are searched for what is expected.
 pub const CHECK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a client may take for its TLS handshake where its filter chain does not say. Compat: Envoy has no bound then;
+/// Istio sets this one on every chain.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Reasons of failed handshakes with upstreams that a shard remembers, for the log lines of the requests that met them.
+/// Each has some 200 bytes.
+pub const TLS_FAILURES_KEPT: usize = 256;

@@ -73,7 +73,7 @@ async fn look(
     stats: &ListenerStats,
 ) -> io::Result<Option<Ends>> {
     loop {
-        if !inflow.extend(stream).await? {
+        if !inflow.extend_raw(stream).await? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let counted = match parse(inflow.bytes()) {

@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ringsail_runtime::net::Stream;
 use ringsail_runtime::time::{now, sleep, sleep_until};
 use ringsail_runtime::{Either, race};
 use ringsail_tables::ClusterSlot;
@@ -25,6 +24,7 @@ use crate::serve::Established;
 use crate::server_first::Candidate;
 use crate::serving::ChainStats;
 use crate::shard::Shard;
+use crate::stream::Stream;
 use crate::telemetry::{self, LiveCell};
 use crate::trail::Trail;
 use crate::upstream;
@@ -147,7 +147,7 @@ impl Settings {
     fn of(shard: &Shard, connection: &Connection, trail: &mut Trail) -> Option<Settings> {
         let entered = connection.enter(shard);
         let proxy = entered.chain.tcp_proxy()?;
-        let asked = connection.sniffed.server_name();
+        let asked = connection.server_name();
         let mut criteria = None;
         let cluster = if proxy.cluster_by_server_name && !asked.is_empty() {
             trail.set_cluster_name(asked);

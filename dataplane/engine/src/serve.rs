@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use ringsail_runtime::net::{Address, Stream};
+use ringsail_runtime::buffers::Lease;
+use ringsail_runtime::net::{self, Address, Stream};
 use ringsail_runtime::time::{now, sleep};
 use ringsail_runtime::{Either, race};
 use ringsail_tables::filter_chain::ConnectionFacts;
 use ringsail_tables::listener::{Listener, ListenerFilterKind, ProxyProtocol};
+use ringsail_tables::tls::ServerTls;
 use ringsail_telemetry::{
     HttpCounter, HttpGauge, ListenerCounter, ListenerGauge, ListenerStats, TcpCounter, TcpGauge,
 };
@@ -20,11 +22,12 @@ use crate::connection::Connection;
 use crate::downstream::h1;
 use crate::gates::{self, Held, Verdict};
 use crate::inflow::Inflow;
+use crate::limits::TLS_HANDSHAKE_TIMEOUT;
 use crate::relay::{self, Early};
-use crate::serving::{ChainStats, ServingListener};
+use crate::serving::{ChainStats, ListenerVersion, ServingChain, ServingListener};
 use crate::shard::Shard;
 use crate::sniff::{self, Protocol, Sniffed};
-use crate::{proxy_protocol, record, server_first};
+use crate::{proxy_protocol, record, server_first, tls};
 
 /// Serves one accepted connection to its end; `permit` is its place among the shard's.
 pub fn connection(
@@ -162,9 +165,17 @@ async fn establish(
         stream.reset();
         return None;
     };
+    let chain = version.chain(shard.making(), index);
+    let stream = match &version.listener.filter_chains[index].tls {
+        None => stream.into(),
+        Some(tls) => {
+            let arrived = std::mem::take(&mut inflow).into_lease();
+            shake_hands(&shard, &version, &chain, tls, stream, arrived).await?
+        }
+    };
     let connection = Connection {
         stream,
-        chain: RefCell::new(version.chain(shard.making(), index)),
+        chain: RefCell::new(chain),
         serving,
         peer,
         direct_peer,
@@ -177,6 +188,40 @@ async fn establish(
         limits: Default::default(),
     };
     Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner() })
+}
+
+/// The TLS handshake of a chain that asks for one. `None` when it failed: the client knows, and so does the log.
+async fn shake_hands(
+    shard: &Shard,
+    version: &ListenerVersion,
+    chain: &ServingChain,
+    tls: &ServerTls,
+    socket: net::Stream,
+    arrived: Option<Lease>,
+) -> Option<crate::stream::Stream> {
+    let secrets = shard.current_tables().secrets().clone();
+    let settings = chain.version();
+    let limit = settings.chain().transport_connect_timeout.filter(|limit| !limit.is_zero());
+    let peer = socket.peer_addr().ok();
+    let limit = limit.unwrap_or(TLS_HANDSHAKE_TIMEOUT);
+    match tls::accept(socket, arrived, &settings.tls, tls, &secrets, limit).await {
+        Ok(stream) => {
+            version.stats.add(ListenerCounter::SslHandshake, 1);
+            let facts = stream.tls();
+            let resumed = facts.is_some_and(|facts| facts.is_resumed);
+            version.stats.add(ListenerCounter::SslSessionReused, resumed.into());
+            let anonymous = facts.is_some_and(|facts| facts.peer.is_none());
+            version.stats.add(ListenerCounter::SslNoCertificate, anonymous.into());
+            Some(stream)
+        }
+        Err(refusal) => {
+            version.stats.add(ListenerCounter::SslConnectionError, 1);
+            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            let listener = &*version.listener.name;
+            tracing::info!(listener, peer, reason = refusal.text, "no TLS session with a client");
+            None
+        }
+    }
 }
 
 fn inet(address: std::io::Result<Address>) -> Option<SocketAddr> {

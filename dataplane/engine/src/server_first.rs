@@ -47,7 +47,11 @@ pub fn candidate(
     }
     let silent = Sniffed::as_is(Protocol::Unknown);
     let index = silent.facts(peer, peer, local, |facts| listener.filter_chain_index(facts))?;
-    match &listener.filter_chains[index].terminal {
+    let chain = &listener.filter_chains[index];
+    if chain.tls.is_some() {
+        return None;
+    }
+    match &chain.terminal {
         Terminal::Tcp(proxy) => Some(Candidate {
             cluster: proxy.only_cluster()?,
             source: peer.filter(|_| proxy.hash_by_source_ip),

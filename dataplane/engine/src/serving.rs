@@ -31,6 +31,7 @@ use ringsail_telemetry::{HttpStats, ListenerStats, ShardRegistry, TcpStats};
 
 use crate::record::{Declared, Log};
 use crate::telemetry::{ChainTelemetry, Local, Telemetry};
+use crate::tls::ServerCache;
 use crate::trace::Tracer;
 
 /// How connections are asked to end. Source: `--drain-time-s` and `--drain-strategy`.
@@ -127,6 +128,8 @@ pub struct ChainVersion {
     pub telemetry: ChainTelemetry,
     /// Its tracing.
     pub tracer: Option<Tracer>,
+    /// Its TLS made ready.
+    pub tls: ServerCache,
 }
 
 /// Counters of a filter chain's terminal filter.
@@ -277,7 +280,15 @@ impl ChainVersion {
         let telemetry =
             ChainTelemetry::new(making.telemetry, making.stats, making.local, listener.direction, chain);
         let logs = making.log.declare(logs);
-        ChainVersion { stats, logs, telemetry, tracer, listener: listener.clone(), index }
+        ChainVersion {
+            stats,
+            logs,
+            telemetry,
+            tracer,
+            tls: ServerCache::default(),
+            listener: listener.clone(),
+            index,
+        }
     }
 
     /// Its settings.

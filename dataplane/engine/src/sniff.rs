@@ -115,7 +115,7 @@ async fn look(stream: &Stream, inflow: &mut Inflow, inspectors: Inspectors) -> i
     // What came behind a PROXY header is here already.
     let mut fresh = !inflow.is_empty();
     loop {
-        if !std::mem::take(&mut fresh) && !inflow.extend(stream).await? {
+        if !std::mem::take(&mut fresh) && !inflow.extend_raw(stream).await? {
             // The client sends no more: what is here has to do. A part of a client hello does not.
             let is_hello = recognize(inflow.bytes(), inspectors) == Some(Protocol::Tls);
             return if inflow.is_empty() || is_hello {

@@ -69,6 +69,8 @@ struct Key {
     flags: u32,
     /// Of the values of expressions; 0 when there are none.
     values: u32,
+    /// Of who proved to be whom; 0 without mutual TLS.
+    principals: u32,
 }
 
 /// Numbers for texts and sets that have none of their own. Never given back until there are too many.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringsail_http::Version;
@@ -13,6 +14,7 @@ use ringsail_telemetry::trace::Reason;
 use ringsail_telemetry::{ResponseFlag, ResponseFlags};
 
 use crate::telemetry::Seen;
+use crate::tls::Facts;
 use crate::trace::ActiveSpan;
 
 /// The facts, as they become known.
@@ -38,6 +40,8 @@ pub struct Trail {
     pub upstream_local: Option<SocketAddr>,
     /// What the upstream connection speaks.
     pub upstream_version: Option<Version>,
+    /// The upstream connection's TLS session.
+    pub upstream_tls: Option<Rc<Facts>>,
     /// Why the upstream connection failed.
     pub transport_failure: Cow<'static, str>,
     /// How often the request was sent upstream, or tried to.
@@ -67,6 +71,7 @@ impl Default for Trail {
             upstream_host: None,
             upstream_local: None,
             upstream_version: None,
+            upstream_tls: None,
             transport_failure: Cow::Borrowed(""),
             attempts: 0,
             seen: Seen::default(),
@@ -91,6 +96,7 @@ impl Trail {
         self.upstream_host = None;
         self.upstream_local = None;
         self.upstream_version = None;
+        self.upstream_tls = None;
         self.transport_failure = Cow::Borrowed("");
         self.attempts = 0;
         self.seen = Seen::default();
@@ -121,6 +127,7 @@ impl Trail {
         self.cluster_stat_name = reached.cluster_stat_name;
         self.upstream_host = reached.upstream_host;
         self.upstream_local = reached.upstream_local;
+        self.upstream_tls = reached.upstream_tls;
         self.attempts = reached.attempts;
         self.seen = reached.seen;
     }

@@ -11,7 +11,7 @@ mod upkeep;
 
 pub use crate::breaker::Lease;
 pub use cluster::{Choice, ClusterState, Clusters, Wish};
-pub use connect::{dial, options};
+pub use connect::{Carries, Dial, Transport, TransportKey, dial};
 pub use host::{Host, HostKey, Outcome, Report};
 pub use pool::{Acquired, Connection, Reuse, acquire, open};
 pub(crate) use pool::{Pending, Slot};

@@ -12,6 +12,7 @@ use crate::ids::ClusterId;
 use crate::live::{InARow, Live};
 use crate::metadata::Metadata;
 use crate::strings::Str;
+use crate::tls::Transports;
 
 /// A published cluster: its settings and its endpoints, which change independently.
 #[derive(Clone, Debug)]
@@ -160,6 +161,8 @@ pub struct ConnectionSettings {
     pub bind: Option<SocketAddr>,
     /// TCP keep-alive.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// What connections are wrapped in, by endpoint.
+    pub transports: Arc<Transports>,
     /// Bytes buffered per connection before reading stops. Default 1 MiB.
     pub buffer_bytes_max: u32,
 }

@@ -40,20 +40,25 @@ mod rate_limit;
 mod report;
 mod route;
 mod route_action;
+mod secrets;
 mod slots;
 mod subset;
 mod tcp;
+mod tls;
 mod tracing;
 mod value;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use ringsail_tls::TicketKeys;
 use ringsail_xds::envoy::config::trace::v3::tracing::Http;
 
 use crate::cluster::{DnsFamily, DnsSettings};
@@ -64,6 +69,7 @@ use clusters::Clusters;
 pub use context::FormatCheck;
 use listeners::Listeners;
 use report::Report;
+use secrets::{Held, Use};
 
 /// One change of the compiler's input.
 #[derive(Clone, Debug)]
@@ -117,8 +123,22 @@ pub struct Wanted {
     pub route_configs: Vec<Str>,
     /// Load assignments that EDS clusters refer to.
     pub load_assignments: Vec<Str>,
+    /// Secrets that TLS of listeners and clusters refers to, other than [`Self::file_secrets`].
+    pub secrets: Vec<Str>,
+    /// Secrets to be made of files and followed.
+    pub file_secrets: Vec<FileSecret>,
     /// Names that DNS clusters refer to, with the settings of one of those clusters.
     pub names: Vec<(DnsQuery, DnsSettings)>,
+}
+
+/// A secret whose parts are in files: the agent reads them, puts their bytes in place of their names, and delivers the
+/// result as a [`ResourceType::Secret`] of this name, again after each change.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FileSecret {
+    /// Its name.
+    pub name: Str,
+    /// The serialized `Secret`, with file names.
+    pub message: Bytes,
 }
 
 /// Holds the resources and compiles their changes.
@@ -127,6 +147,7 @@ pub struct Compiler {
     strings: Interner,
     clusters: Clusters,
     listeners: Listeners,
+    secrets: Held,
     tables: Arc<Tables>,
 }
 
@@ -141,6 +162,12 @@ impl Compiler {
         let mut compiler = Compiler::default();
         compiler.listeners.format_check = Some(check);
         compiler
+    }
+
+    /// Sets the keys of session tickets for listeners that name none. Without them none are given out. Call it before
+    /// [`Compiler::apply`].
+    pub fn set_ticket_keys(&mut self, keys: TicketKeys) {
+        self.listeners.ticket_keys = Some(keys);
     }
 
     /// Sets where spans go when a connection manager does not say. Call it before [`Compiler::apply`].
@@ -174,8 +201,10 @@ impl Compiler {
                 Change::GiveUp { kind, name } => self.give_up(kind, &name),
             }
         }
-        self.clusters.settle();
-        self.listeners.settle(&mut self.clusters.names);
+        self.clusters.settle(self.secrets.secrets(), &mut diagnostics);
+        self.listeners.settle(&mut self.clusters.names, self.secrets.secrets(), &mut diagnostics);
+        let (clusters, listeners) = (&self.clusters, &self.listeners);
+        self.secrets.settle(|| Box::new(users(clusters, listeners)));
         self.publish(&mut diagnostics);
         self.strings.sweep();
         (self.tables.clone(), diagnostics)
@@ -190,6 +219,13 @@ impl Compiler {
     pub fn wanted(&self) -> Wanted {
         let mut wanted = Wanted { route_configs: self.listeners.wanted(), ..Wanted::default() };
         self.clusters.wanted(&mut wanted);
+        self.listeners.wanted_secrets(&mut wanted);
+        wanted.file_secrets.sort();
+        wanted.file_secrets.dedup();
+        wanted.secrets.sort();
+        wanted.secrets.dedup();
+        let from_files = &wanted.file_secrets;
+        wanted.secrets.retain(|name| !from_files.iter().any(|one| one.name == *name));
         wanted
     }
 
@@ -222,6 +258,10 @@ impl Compiler {
             ResourceType::RouteConfiguration => {
                 self.listeners.put_route_config(strings, &mut self.clusters.names, report, name, resource)
             }
+            ResourceType::Secret => {
+                let users = users(&self.clusters, &self.listeners);
+                self.secrets.put(strings, report, name, resource, users)
+            }
         };
         diagnostics.extend(found);
     }
@@ -232,6 +272,7 @@ impl Compiler {
             ResourceType::ClusterLoadAssignment => self.clusters.remove_assignment(name),
             ResourceType::Listener => self.listeners.remove(&mut self.clusters.names, name),
             ResourceType::RouteConfiguration => self.listeners.remove_route_config(name),
+            ResourceType::Secret => self.secrets.remove(name),
         }
     }
 
@@ -239,7 +280,8 @@ impl Compiler {
         match kind {
             ResourceType::ClusterLoadAssignment => self.clusters.give_up(self.strings.intern(name)),
             ResourceType::RouteConfiguration => self.listeners.give_up(self.strings.intern(name)),
-            ResourceType::Cluster | ResourceType::Listener => {}
+            // What needs a secret waits for it however long that takes.
+            ResourceType::Cluster | ResourceType::Listener | ResourceType::Secret => {}
         }
     }
 
@@ -247,11 +289,18 @@ impl Compiler {
         let mut next = Tables::clone(&self.tables);
         let clusters_changed = self.clusters.publish(&mut next);
         let listeners_changed = self.listeners.publish(&mut next, diagnostics);
-        if clusters_changed || listeners_changed {
+        let secrets_changed = self.secrets.publish(&mut next);
+        if clusters_changed || listeners_changed || secrets_changed {
             next.version += 1;
             self.tables = Arc::new(next);
         }
     }
+}
+
+/// All that handshakes are made with.
+fn users<'a>(clusters: &'a Clusters, listeners: &'a Listeners) -> impl Iterator<Item = Use<'a>> + 'a {
+    let servers = listeners.tls().map(|tls| Use::Server(tls));
+    servers.chain(clusters.tls().map(|tls| Use::Client(tls)))
 }
 
 /// Decodes a resource the walk has passed. The name inside must be the one it was delivered under.

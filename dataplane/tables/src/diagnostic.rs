@@ -13,15 +13,18 @@ pub enum ResourceType {
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS).
     ClusterLoadAssignment,
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
+    Secret,
 }
 
 impl ResourceType {
     /// Every type, in the order in which one change set is compiled.
-    pub const ALL: [ResourceType; 4] = [
+    pub const ALL: [ResourceType; 5] = [
         ResourceType::Cluster,
         ResourceType::ClusterLoadAssignment,
         ResourceType::Listener,
         ResourceType::RouteConfiguration,
+        ResourceType::Secret,
     ];
 
     /// The full protobuf name.
@@ -31,6 +34,7 @@ impl ResourceType {
             ResourceType::RouteConfiguration => "envoy.config.route.v3.RouteConfiguration",
             ResourceType::Cluster => "envoy.config.cluster.v3.Cluster",
             ResourceType::ClusterLoadAssignment => "envoy.config.endpoint.v3.ClusterLoadAssignment",
+            ResourceType::Secret => "envoy.extensions.transport_sockets.tls.v3.Secret",
         }
     }
 

@@ -19,6 +19,7 @@ use crate::istio::IstioStats;
 use crate::metadata::Metadata;
 use crate::strings::Str;
 use crate::tcp_proxy::TcpProxy;
+use crate::tls::ServerTls;
 
 /// A filter chain. Source: `envoy.config.listener.v3.FilterChain`.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct FilterChain {
     pub gates: Box<[Arc<Gate>]>,
     /// Its terminal network filter.
     pub terminal: Terminal,
+    /// TLS that the client has to speak; `None` is plain TCP.
+    pub tls: Option<Arc<ServerTls>>,
     /// Istio's metrics of connections (`istio.stats` as a network filter); those of requests are the connection
     /// manager's.
     pub stats: Option<Arc<IstioStats>>,
@@ -43,8 +46,8 @@ pub struct FilterChain {
 /// Stands for a filter chain's name, its match and whether it serves HTTP or bytes. Chains of two versions of a listener
 /// with equal keys are one chain whose settings changed: connections of the one may go on under the other.
 ///
-/// What a chain asks of its peer before the first byte belongs in here: connections that met the old demands must not go
-/// on under new ones. Plaintext chains ask nothing.
+/// What a chain asks of its peer before the first byte is in here (its TLS context): connections that met the old demands
+/// must not go on under new ones. A rotated secret is not a new demand.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChainKey(pub(crate) [u64; 2]);
 

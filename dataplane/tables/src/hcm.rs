@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringsail_tls::settings::Alpn;
+
 use crate::access_log::{AccessLog, LogMoments};
 use crate::address::Cidr;
 use crate::header_ops::MutationFilter;
@@ -59,8 +61,12 @@ pub struct HttpConnectionManager {
     pub internal_addresses: Box<[Cidr]>,
     /// Whether Unix-socket peers count as internal.
     pub internal_unix_sockets: bool,
+    /// Application protocols offered to upstreams.
+    pub upstream_alpn: Option<Arc<UpstreamAlpn>>,
     /// What happens to `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
+    /// What is written of the client's certificate where it is.
+    pub client_cert_details: ClientCertDetails,
 
     /// Whether an `x-request-id` is made when there is none. Default true.
     pub generate_request_id: bool,
@@ -199,8 +205,28 @@ pub enum UnderscoreHeaders {
     Drop,
 }
 
-/// Source: `ForwardClientCertDetails`. Settings that write certificate details need TLS and have no effect on
-/// plaintext connections, where Envoy has nothing to write either.
+/// Application protocols that TLS towards upstreams offers in place of a cluster's own, unless the cluster objects.
+/// Source: Istio's filter `istio.alpn`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UpstreamAlpn {
+    /// For HTTP/1.
+    pub http1: Alpn,
+    /// For HTTP/2.
+    pub http2: Alpn,
+}
+
+/// Source: `SetCurrentClientCertDetails`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ClientCertDetails {
+    /// Its subject.
+    pub subject: bool,
+    /// Its URI names.
+    pub uri: bool,
+    /// Its DNS names.
+    pub dns: bool,
+}
+
+/// Source: `ForwardClientCertDetails`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ForwardClientCert {
     /// Remove the header.

@@ -54,6 +54,7 @@ mod tables;
 pub mod tcp_fault;
 pub mod tcp_proxy;
 pub mod template;
+pub mod tls;
 pub mod token_bucket;
 pub mod tracing;
 

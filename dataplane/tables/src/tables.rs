@@ -11,6 +11,7 @@ use crate::ids::{ClusterId, ClusterSlot, ListenerId, RouteConfigId, RouteId};
 use crate::listener::Listener;
 use crate::route::{Action, ClusterChoice, RouteConfig, RouteMatch};
 use crate::strings::Str;
+use crate::tls::Secrets;
 
 /// A closed configuration: everything a listener in it names (route configurations) is in it too.
 ///
@@ -24,6 +25,7 @@ pub struct Tables {
     pub(crate) clusters: Arc<[Option<ClusterEntry>]>,
     pub(crate) cluster_names: Arc<HashMap<Str, ClusterSlot>>,
     pub(crate) destinations: Arc<Destinations>,
+    pub(crate) secrets: Arc<Secrets>,
 }
 
 /// Listeners by address.
@@ -33,6 +35,11 @@ pub(crate) struct Destinations {
 }
 
 impl Tables {
+    /// The secrets that TLS is made with.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
+    }
+
     /// All listeners.
     pub fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
         self.listeners.iter().flatten()

@@ -163,6 +163,7 @@ fn put(kind: ResourceType, resource: Value) -> Change {
         ResourceType::ClusterLoadAssignment => {
             schema.from_json::<ClusterLoadAssignment>(&resource).unwrap().encode_to_vec()
         }
+        ResourceType::Secret => unreachable!("none is put"),
     };
     let name = resource.get("name").or(resource.get("cluster_name")).unwrap().as_str().unwrap();
     Change::Put { kind, name: name.to_owned(), resource: bytes.into() }

@@ -88,6 +88,12 @@ scope! {
         UpstreamRqRxReset = "upstream_rq_rx_reset",
         /// Retries.
         UpstreamRqRetry = "upstream_rq_retry",
+        /// TLS handshakes that succeeded.
+        SslHandshake = "ssl.handshake",
+        /// Of them, those that resumed a session.
+        SslSessionReused = "ssl.session_reused",
+        /// TLS handshakes that failed.
+        SslConnectionError = "ssl.connection_error",
         /// Retries that succeeded.
         UpstreamRqRetrySuccess = "upstream_rq_retry_success",
         /// Retries refused by the retry circuit breaker.
@@ -430,6 +436,14 @@ scope! {
         ProxyProtoV2Disallowed = "proxy_proto.versions.v2.disallowed",
         /// The same, that are broken.
         ProxyProtoV2Error = "proxy_proto.versions.v2.error",
+        /// TLS handshakes that failed.
+        SslConnectionError = "ssl.connection_error",
+        /// TLS handshakes that succeeded.
+        SslHandshake = "ssl.handshake",
+        /// Of them, those that resumed a session.
+        SslSessionReused = "ssl.session_reused",
+        /// Of them, those whose client has shown no certificate.
+        SslNoCertificate = "ssl.no_certificate",
     }
     gauges ListenerGauge {
         /// Connections open.

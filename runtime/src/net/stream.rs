@@ -232,6 +232,11 @@ impl Stream {
 
     /// Closes at once with RST, dropping what is unsent.
     pub fn reset(self) {
+        self.reset_on_close();
+    }
+
+    /// From here on a close is a RST that drops what is unsent.
+    pub fn reset_on_close(&self) {
         // A socket that cannot take the option is gone already.
         let _ = options::set_reset_on_close(&self.inner.io);
     }

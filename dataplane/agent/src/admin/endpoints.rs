@@ -9,7 +9,7 @@ use ringsail_tables::live::{HealthFlags, Resource};
 use ringsail_telemetry::render::{self, Breaker, Membership, Selection};
 use serde_json::{Map, Value, json};
 
-use super::{Admin, Page, Query, clusters, config_dump, listeners, server_info};
+use super::{Admin, Page, Query, certs, clusters, config_dump, listeners, server_info};
 use crate::options::LogLevel;
 use crate::process::Drain;
 use crate::state::Phase;
@@ -38,7 +38,7 @@ const fn with(endpoint: Endpoint, parameters: &'static [(&'static str, &'static 
 /// Sorted by path, as Envoy's help is.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/", "Admin home page", home),
-    get("/certs", "print certs on machine", server_info::certs),
+    get("/certs", "print certs on machine", certs::page),
     with(
         get("/clusters", "upstream cluster status", clusters::page),
         &[

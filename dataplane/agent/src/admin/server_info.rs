@@ -1,9 +1,9 @@
-//! `/server_info`, `/memory`, `/certs`: the process about itself.
+//! `/server_info`, `/memory`: the process about itself.
 
 use ringsail_telemetry::{ServerCounter, ServerGauge};
 use ringsail_xds::envoy::admin::v3::command_line_options::{DrainStrategy as WireStrategy, Mode as WireMode};
 use ringsail_xds::envoy::admin::v3::server_info::State as WireState;
-use ringsail_xds::envoy::admin::v3::{Certificates, CommandLineOptions, Memory, ServerInfo};
+use ringsail_xds::envoy::admin::v3::{CommandLineOptions, Memory, ServerInfo};
 use ringsail_xds::json::{Print, Schema};
 
 use super::{Admin, Page, Query};
@@ -97,10 +97,6 @@ pub(super) fn memory(_: &Admin, _: &Query) -> Page {
         ..Memory::default()
     };
     Page::json(&Schema::shared().to_json(&memory, Print::WithDefaults))
-}
-
-pub(super) fn certs(_: &Admin, _: &Query) -> Page {
-    Page::json(&Schema::shared().to_json(&Certificates::default(), Print::WithDefaults))
 }
 
 /// Brings the gauges of the process up to date before they are shown.

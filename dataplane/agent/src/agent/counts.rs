@@ -51,7 +51,7 @@ impl Loop {
             let key = (one.stat_prefix.clone(), one.name.clone());
             let path = match &one.source {
                 Ok(Source::Path(path)) => Some(path.clone()),
-                Ok(Source::Ads { .. }) | Err(_) => None,
+                Ok(Source::Ads { .. } | Source::Stream { .. }) | Err(_) => None,
             };
             let stats = &self.stats;
             let counts = self
@@ -114,7 +114,10 @@ impl Loop {
             (ResourceType::Listener, Outcome::Rejected) => {
                 listeners.add(ListenerManagerCounter::LdsUpdateRejected, 1)
             }
-            (ResourceType::RouteConfiguration | ResourceType::ClusterLoadAssignment, _) => {}
+            (
+                ResourceType::RouteConfiguration | ResourceType::ClusterLoadAssignment | ResourceType::Secret,
+                _,
+            ) => {}
         }
     }
 

@@ -33,8 +33,8 @@ use crate::ads::{self, AdsEvent};
 use crate::bootstrap::{Bootstrap, Source};
 use crate::compile::{self, Compiled, Job};
 use crate::export;
-use crate::file::{FileEvent, Files};
-use crate::limits::STATS_COLLECT_INTERVAL;
+use crate::file::{FileEvent, Files, Read};
+use crate::limits::{STATS_COLLECT_INTERVAL, TICKET_KEY_LIFETIME};
 use crate::references::References;
 use crate::resolver::{Resolved, Resolver};
 use crate::state::{Phase, State};
@@ -48,7 +48,13 @@ pub(super) async fn run(
     phase: watch::Sender<Phase>,
     mut stopped: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let Prepared { options, bootstrap, store, references, compiler, first } = prepared;
+    let Prepared { options, bootstrap, store, references, compiler, first, ticket_keys } = prepared;
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(TICKET_KEY_LIFETIME).await;
+            ticket_keys.rotate(1);
+        }
+    });
     let (updates_max, batches_max) = (options.queues.updates, options.queues.export_batches);
     let (outcome_sender, mut outcomes) = mpsc::unbounded_channel();
     let (file_sender, mut file_events) = mpsc::channel(updates_max);
@@ -89,7 +95,9 @@ pub(super) async fn run(
         drop(ads_sender);
     }
     let bootstrap_has_no_clusters = bootstrap.clusters.is_none();
+    let (secret_sender, mut secret_events) = mpsc::channel(updates_max);
     let mut agent = Loop {
+        secrets: super::secrets::Secrets::new(&bootstrap, secret_sender),
         control_plane: bootstrap.ads.as_ref().map(|ads| seam.stats.cluster_block(&ads.cluster)),
         bootstrap,
         state,
@@ -127,7 +135,11 @@ pub(super) async fn run(
             Some(compiled) = outcomes.recv() => agent.compiled(compiled),
             // One response at a time: the control plane is slowed down while the compiler is behind.
             Some(event) = ads_events.recv(), if agent.waiting.len() < updates_max => agent.ads(event),
-            Some(event) = file_events.recv(), if agent.waiting.len() < updates_max => agent.file(event),
+            Some(event) = file_events.recv(), if agent.waiting.len() < updates_max => match event {
+                Read::Resources(event) => agent.file(event),
+                Read::Bytes(path, bytes) => agent.secret_file(path, bytes),
+            },
+            Some(event) = secret_events.recv(), if agent.waiting.len() < updates_max => agent.secrets_event(event),
             Some(answer) = answers.recv(), if agent.waiting.len() < updates_max => agent.resolved(answer),
             Some(timer) = timers.recv() => agent.timer(timer),
             news = news.recv(), if !agent.news_ended => agent.news(news),
@@ -150,7 +162,9 @@ pub(super) struct Loop {
     pub(super) requests: Option<mpsc::UnboundedSender<Request>>,
     pub(super) connected_once: bool,
     pub(super) files: Option<Files>,
-    pub(super) file_sender: mpsc::Sender<FileEvent>,
+    pub(super) file_sender: mpsc::Sender<Read>,
+    /// Secrets that come neither by ADS nor in files of resources.
+    pub(super) secrets: super::secrets::Secrets,
     pub(super) resolver: Resolver,
     /// Names with an answer, good or bad.
     pub(super) resolved: BTreeSet<DnsQuery>,
@@ -285,6 +299,12 @@ impl Loop {
         }
         let problems = match update.cause {
             Cause::Answer => return,
+            Cause::Secrets(cluster, response) => {
+                let texts: Vec<String> = refused.iter().map(|one| one.to_string()).collect();
+                let names: Vec<&str> = refused.iter().map(|one| &*one.resource_name).collect();
+                self.secrets.answer(&cluster, &response, &names, &texts.join("; "));
+                !refused.is_empty() || !response.problems.is_empty()
+            }
             Cause::Ads(response) => {
                 let problems = !refused.is_empty() || !response.problems.is_empty();
                 for one in &response.changed {

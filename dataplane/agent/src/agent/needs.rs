@@ -1,6 +1,6 @@
 //! What is waited for, and for how long: subscriptions, followed files and timers, and the order at start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,19 +33,26 @@ impl Loop {
         let mut interests = [
             (ResourceType::ClusterLoadAssignment, BTreeSet::new()),
             (ResourceType::RouteConfiguration, BTreeSet::new()),
+            (ResourceType::Secret, BTreeSet::new()),
         ];
-        let mut files: BTreeSet<(ResourceType, PathBuf)> = BTreeSet::new();
+        let mut files: BTreeSet<(Option<ResourceType>, PathBuf)> = BTreeSet::new();
+        let mut streams: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut timers = Vec::new();
         for (kind, names) in &mut interests {
             let wanted = match kind {
                 ResourceType::ClusterLoadAssignment => &self.wanted.load_assignments,
+                ResourceType::Secret => &self.wanted.secrets,
                 _ => &self.wanted.route_configs,
             };
             for name in wanted {
                 let Some(reference) = all.get(&(*kind, &**name)) else { continue };
                 match &reference.source {
                     Ok(Source::Ads { .. }) => drop(names.insert(name.to_string())),
-                    Ok(Source::Path(path)) => drop(files.insert((*kind, path.clone()))),
+                    Ok(Source::Path(path)) => drop(files.insert((Some(*kind), path.clone()))),
+                    Ok(Source::Stream { cluster, .. }) => {
+                        streams.entry(cluster.clone()).or_default().insert(name.to_string());
+                    }
+                    Err(_) if *kind == ResourceType::Secret && self.secrets.is_static(name) => {}
                     Err(reason) => tracing::warn!("{} {name:?}: config_source {reason}", kind.message_name()),
                 }
                 let waits =
@@ -63,13 +70,17 @@ impl Loop {
             if let Some(Source::Path(path)) = source
                 && (kind == ResourceType::Cluster || self.clusters_ready)
             {
-                files.insert((kind, path.clone()));
+                files.insert((Some(kind), path.clone()));
             }
         }
+        files.extend(self.secrets.files(&self.wanted.file_secrets).into_iter().map(|path| (None, path)));
+        self.secrets.follow(streams.clone());
         for (kind, names) in interests {
             // What a file holds beyond that may be wanted later, and the file is read only when it changes.
-            if !files.iter().any(|(other, _)| *other == kind) {
-                self.forget_unwanted(kind, &names);
+            if !files.iter().any(|(other, _)| *other == Some(kind)) {
+                let elsewhere = streams.values().flatten().filter(|_| kind == ResourceType::Secret);
+                let wanted: BTreeSet<String> = names.iter().chain(elsewhere).cloned().collect();
+                self.forget_unwanted(kind, &wanted);
             }
             self.subscribe(kind, Interest { wildcard: false, names });
         }
@@ -87,6 +98,7 @@ impl Loop {
             .of_type(kind)
             .map(|(name, _)| name.clone())
             .filter(|name| !wanted.contains(&**name))
+            .filter(|name| kind != ResourceType::Secret || !self.secrets.is_static(name))
             .collect();
         let mut changes = Vec::new();
         for name in unwanted {
@@ -99,7 +111,7 @@ impl Loop {
         }
     }
 
-    fn follow_files(&mut self, files: BTreeSet<(ResourceType, PathBuf)>) {
+    fn follow_files(&mut self, files: BTreeSet<(Option<ResourceType>, PathBuf)>) {
         if self.files.is_none() {
             if files.is_empty() {
                 return;
@@ -132,11 +144,12 @@ impl Loop {
                         self.start_timer(Timer::First(ResourceType::Listener), initial_fetch_timeout);
                     }
                     Some(Source::Path(_)) => self.follow_references(),
-                    None => self.first_listeners = true,
+                    Some(Source::Stream { .. }) | None => self.first_listeners = true,
                 }
             }
         }
-        let routes = self.arrived(ResourceType::RouteConfiguration, &self.wanted.route_configs);
+        let routes = self.arrived(ResourceType::RouteConfiguration, &self.wanted.route_configs)
+            && self.arrived(ResourceType::Secret, &self.wanted.secrets);
         if self.clusters_ready && self.first_listeners && *self.phase.borrow() != Phase::Live && routes {
             // A later version must not move the goal: endpoints may change all the time.
             let version = *self.live_with.get_or_insert(self.state.borrow().tables.version);
@@ -186,7 +199,9 @@ impl Loop {
         match kind {
             ResourceType::Cluster => self.first_clusters = true,
             ResourceType::Listener => self.first_listeners = true,
-            ResourceType::RouteConfiguration | ResourceType::ClusterLoadAssignment => return,
+            ResourceType::RouteConfiguration | ResourceType::ClusterLoadAssignment | ResourceType::Secret => {
+                return;
+            }
         }
         self.advance();
         self.send_requests();

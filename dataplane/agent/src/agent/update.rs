@@ -39,7 +39,9 @@ pub(super) enum Cause {
         /// Parts of it could not be read.
         problems: bool,
     },
-    /// Nobody: a resolved name, or an end of waiting.
+    /// A service of secrets, by its cluster.
+    Secrets(String, client::Update),
+    /// Nobody: a resolved name, a secret made of files, or an end of waiting.
     Answer,
 }
 
@@ -49,7 +51,23 @@ impl Update {
         self.kind
     }
 
-    pub(super) fn from_ads(kind: ResourceType, mut response: client::Update, store: &Store) -> Update {
+    pub(super) fn from_ads(kind: ResourceType, response: client::Update, store: &Store) -> Update {
+        Update::from_stream(kind, response, store, Cause::Ads)
+    }
+
+    /// From a service of secrets.
+    pub(super) fn from_secrets(cluster: String, response: client::Update, store: &Store) -> Update {
+        Update::from_stream(ResourceType::Secret, response, store, |response| {
+            Cause::Secrets(cluster, response)
+        })
+    }
+
+    fn from_stream(
+        kind: ResourceType,
+        mut response: client::Update,
+        store: &Store,
+        cause: impl FnOnce(client::Update) -> Cause,
+    ) -> Update {
         let resources = std::mem::take(&mut response.changed);
         // The names and versions stay with the response, which its answer needs; the bodies go to the compiler.
         response.changed = resources
@@ -67,7 +85,7 @@ impl Update {
             (one.name, version, Bytes::from(one.body.value))
         });
         let version = response.version.clone();
-        Update::new(kind, resources, removed, version, Cause::Ads(response), store)
+        Update::new(kind, resources, removed, version, cause(response), store)
     }
 
     /// `complete`: what the file lacks is gone.

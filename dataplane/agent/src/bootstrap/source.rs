@@ -27,6 +27,13 @@ pub enum Source {
     },
     /// A file that is followed.
     Path(PathBuf),
+    /// A stream of its own to a cluster of the bootstrap; secrets only.
+    Stream {
+        /// The cluster's name.
+        cluster: String,
+        /// As of [`Source::Ads`].
+        initial_fetch_timeout: Option<Duration>,
+    },
 }
 
 /// The control plane.
@@ -44,6 +51,17 @@ pub struct AdsSource {
     pub metadata: Vec<(String, String)>,
     /// Time to connect; the cluster's `connect_timeout`, default 5 s.
     pub connect_timeout: Duration,
+    /// Which service is asked.
+    pub service: Service,
+}
+
+/// A discovery service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// All types on one stream.
+    Aggregated,
+    /// Secrets alone. Source: `envoy.service.secret.v3.SecretDiscoveryService`.
+    Secrets,
 }
 
 /// Where a control plane listens.
@@ -152,7 +170,52 @@ fn ads(message: &Message, config: &ApiConfigSource) -> Result<AdsSource, String>
             .connect_timeout
             .and_then(|timeout| Duration::try_from(timeout).ok())
             .unwrap_or(crate::limits::CONNECT_TIMEOUT),
+        service: Service::Aggregated,
     })
+}
+
+/// A service of secrets in a cluster of the bootstrap.
+///
+/// # Errors
+/// With a sentence when there is no such cluster, or it cannot be reached.
+pub fn secret_service(message: &Message, name: &str) -> Result<AdsSource, String> {
+    let clusters = message.static_resources.iter().flat_map(|resources| &resources.clusters);
+    let cluster = clusters
+        .into_iter()
+        .find(|cluster| cluster.name == name)
+        .ok_or_else(|| format!("cluster {name:?} is not in static_resources"))?;
+    Ok(AdsSource {
+        cluster: name.to_owned(),
+        variant: Variant::StateOfTheWorld,
+        target: target(cluster).map_err(|text| format!("cluster {name:?} {text}"))?,
+        authority: name.to_owned(),
+        metadata: Vec::new(),
+        connect_timeout: cluster
+            .connect_timeout
+            .and_then(|timeout| Duration::try_from(timeout).ok())
+            .unwrap_or(crate::limits::CONNECT_TIMEOUT),
+        service: Service::Secrets,
+    })
+}
+
+/// The source of a secret: as of other resources, or a stream of its own.
+///
+/// # Errors
+/// With a sentence when it is of a kind that is not supported.
+pub fn secret_source(config: &ConfigSource) -> Result<Source, String> {
+    let Some(ConfigSourceSpecifier::ApiConfigSource(api)) = &config.config_source_specifier else {
+        return source(config);
+    };
+    if !matches!(api.api_type(), ApiType::Grpc | ApiType::AggregatedGrpc) {
+        return Err("secrets come by GRPC, by ads or from files".to_string());
+    }
+    match api.grpc_services.first().and_then(|service| service.target_specifier.as_ref()) {
+        Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc)) => Ok(Source::Stream {
+            cluster: grpc.cluster_name.clone(),
+            initial_fetch_timeout: fetch_timeout(config.initial_fetch_timeout.as_ref()),
+        }),
+        _ => Err("grpc_services[0] must be an envoy_grpc".to_string()),
+    }
 }
 
 fn header(header: &HeaderValue) -> (String, String) {

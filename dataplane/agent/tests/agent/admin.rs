@@ -196,10 +196,24 @@ fn counters_can_be_reset_and_gauges_stay() {
 
 #[test]
 fn private_keys_are_not_shown() {
-    let secret = "secrets: [{name: s, tls_certificate: {private_key: {inline_string: KEY}, certificate_chain: {inline_string: CHAIN}}}]";
-    let proxy = Proxy::start(&format!("static_resources: {{{secret}}}"));
-    let text = proxy.get("/config_dump");
-    assert!(!text.contains("KEY") && text.contains("CHAIN") && text.contains("W3JlZGFjdGVkXQ=="), "{text}");
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs() as i64;
+    let mut request =
+        ringsail_tls::issue::Request::new(ringsail_tls::Utc(now - 60), ringsail_tls::Utc(now + 90_000));
+    request.uri_names.push("spiffe://a/ns/b/sa/c".to_string());
+    let issued = ringsail_tls::issue::Issued::self_signed(&request).expect("made");
+    let text = |pem: Vec<u8>| String::from_utf8(pem).expect("PEM is text");
+    let (chain, key) =
+        (text(issued.certificate_pem().expect("written")), text(issued.key_pem().expect("written")));
+    let secret = json!({"name": "s", "tls_certificate":
+        {"private_key": {"inline_string": key}, "certificate_chain": {"inline_string": chain}}});
+    let proxy = Proxy::start(&format!("static_resources: {{secrets: [{secret}]}}"));
+    let dump = proxy.get("/config_dump");
+    let line = |pem: &str| pem.lines().nth(1).expect("a PEM text has lines").to_string();
+    assert!(!dump.contains(&line(&key)) && dump.contains(&line(&chain)), "{dump}");
+    assert!(dump.contains("W3JlZGFjdGVkXQ=="), "{dump}");
+    let shown = &proxy.json("/certs")["certificates"][0]["cert_chain"][0];
+    assert_eq!(shown["subject_alt_names"], json!([{"uri": "spiffe://a/ns/b/sa/c"}]));
+    assert_eq!((&shown["path"], &shown["days_until_expiration"]), (&json!("s"), &json!("1")));
 }
 
 #[test]

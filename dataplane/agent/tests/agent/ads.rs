@@ -133,7 +133,7 @@ fn a_refused_resource_is_named_and_the_last_good_version_stays() {
         eventually("live", || proxy.agent.phase() == Phase::Live);
         let mut bad = eds_cluster("a");
         bad["transport_socket"] = json!({"name": "envoy.transport_sockets.tls", "typed_config":
-            {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "value": ""}});
+            {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "allow_renegotiation": true}});
         plane.set(CLUSTER, "2", &[bad, eds_cluster("b")]);
         plane.set(ENDPOINT, "2", &[endpoints("a", 80), endpoints("b", 81)]);
         let refusal = || {

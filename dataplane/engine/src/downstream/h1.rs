@@ -16,7 +16,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringsail_http::{Progress as Decoded, RequestDecoder, RequestOptions, UnderscoreNames};
-use ringsail_runtime::net::Stream;
 use ringsail_runtime::time::{now, sleep, timeout};
 use ringsail_runtime::{Either, drain, race};
 use ringsail_tables::hcm::{HttpConnectionManager, UnderscoreHeaders};
@@ -30,6 +29,7 @@ use crate::http2;
 use crate::inflow::Inflow;
 use crate::limits::RECEIVE_BYTES_MAX;
 use crate::shard::{Scratch, Shard};
+use crate::stream::Stream;
 
 /// Serves a connection to its end. One that turns out to speak HTTP/2 goes on there.
 pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: Inflow) {

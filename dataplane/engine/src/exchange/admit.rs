@@ -84,6 +84,7 @@ pub(super) fn admit(exchange: &mut Exchange<'_>) -> Result<Admission, Failure> {
         (false, false) => Switch::None,
     };
     let peer = Peer {
+        tls: exchange.facts.connection.stream.tls().map(|facts| &**facts),
         address: exchange.facts.connection.peer,
         local: exchange.facts.connection.local,
         own_address: exchange.facts.shard.identity.address,

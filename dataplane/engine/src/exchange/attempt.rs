@@ -26,7 +26,9 @@ use crate::message::{Answer, Outgoing};
 use crate::record;
 use crate::retry;
 use crate::trace::{self, AttemptEnd};
-use crate::upstream::{self, Choice, ClusterState, Connection, HostKey, Lease, Outcome, Reuse, Wish};
+use crate::upstream::{
+    self, Carries, Choice, ClusterState, Connection, Dial, HostKey, Lease, Outcome, Reuse, Wish,
+};
 
 /// What an attempt came to.
 enum Attempt {
@@ -154,7 +156,7 @@ async fn attempt(
                 let reused = lane.reused;
                 return Ok((Link::H2(lane), reused));
             }
-            let acquired = upstream::acquire(&state, &choice, lease, &reach.options, history.fresh).await?;
+            let acquired = upstream::acquire(&state, &choice, lease, &reach.dial, history.fresh).await?;
             Ok((Link::H1(acquired.connection), acquired.reused))
         };
         together(client, &mut x.deadlines, progress, acquire).await
@@ -171,6 +173,10 @@ async fn attempt(
     (x.trail.upstream_local, x.trail.upstream_version) = match &link {
         Link::H1(connection) => (connection.local_address, Some(Version::Http11)),
         Link::H2(lane) => (lane.local_address(), Some(Version::Http2)),
+    };
+    x.trail.upstream_tls = match &link {
+        Link::H1(connection) => connection.stream.tls().cloned(),
+        Link::H2(lane) => lane.tls(),
     };
     let Some(_request) = InFlight::begin(&state, &choice, lease.requests_max) else {
         state.stats.add(ClusterCounter::UpstreamRqPendingOverflow, 1);
@@ -389,15 +395,29 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
     x.trail.seen.upstream = endpoint.and_then(|endpoint| x.facts.shard.telemetry.endpoint(endpoint));
     x.trail.upstream_local = None;
     x.trail.upstream_version = None;
+    x.trail.upstream_tls = None;
     let connection = &cluster.cluster.connection;
+    let speaks_http2 = speaks_http2(connection, x.facts.version) && x.facts.switch != Switch::ConnectHere;
+    let carries = match (x.facts.switch, speaks_http2) {
+        (Switch::ConnectHere, _) => Carries::Tcp,
+        (_, true) => Carries::Http2,
+        (_, false) => Carries::Http1,
+    };
     Ok(Course {
         lease: x.facts.shard.lease(&cluster, &state, plan.high_priority),
         reach: http2::Settings {
-            options: upstream::options(connection),
+            dial: Dial::to(
+                &tables,
+                &cluster,
+                &state,
+                &choice,
+                carries,
+                x.facts.manager.upstream_alpn.as_deref(),
+            ),
             http2: connection.http2,
             reuse: Reuse::of(connection),
         },
-        speaks_http2: speaks_http2(connection, x.facts.version) && x.facts.switch != Switch::ConnectHere,
+        speaks_http2,
         choice,
         state,
     })

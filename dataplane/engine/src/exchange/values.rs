@@ -123,12 +123,23 @@ impl Values for Context<'_> {
             Property::Duration => write(out, Some(facts.progress.started.elapsed().as_millis())),
             Property::RequestDuration => write(out, facts.since_start(facts.progress.request_complete.get())),
             Property::ResponseDuration => write(out, facts.since_start(facts.progress.answer_began.get())),
-            // TLS and tracing are not there to have values.
-            Property::DownstreamPeerUriSan
-            | Property::DownstreamPeerSubject
-            | Property::DownstreamTlsVersion
-            | Property::RequestedServerName
-            | Property::TraceId => {}
+            Property::DownstreamPeerUriSan => {
+                write(
+                    out,
+                    peer(facts).map(|peer| peer.uri_names.join(",")).filter(|names| !names.is_empty()),
+                );
+            }
+            Property::DownstreamPeerSubject => {
+                write(out, peer(facts).map(|peer| &*peer.subject).filter(|subject| !subject.is_empty()));
+            }
+            Property::DownstreamTlsVersion => {
+                write(out, facts.connection.stream.tls().map(|facts| facts.version_text()));
+            }
+            Property::RequestedServerName => {
+                write(out, Some(facts.connection.server_name()).filter(|name| !name.is_empty()));
+            }
+            // Not there to have a value.
+            Property::TraceId => {}
         }
     }
 
@@ -143,6 +154,10 @@ impl Values for Context<'_> {
     fn cluster_metadata(&self) -> Option<&Metadata> {
         self.cluster_metadata
     }
+}
+
+fn peer<'a>(facts: &Facts<'a>) -> Option<&'a ringsail_tls::certificate::Facts> {
+    facts.connection.stream.tls()?.peer.as_deref()
 }
 
 fn upstream(trail: &Trail) -> Option<SocketAddr> {

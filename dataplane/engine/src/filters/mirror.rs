@@ -41,7 +41,8 @@ use crate::limits::{MIRROR_DURATION_MAX, MIRRORS_MAX};
 use crate::message::{Answer, Lost, Outgoing};
 use crate::progress::Progress;
 use crate::shard::Shard;
-use crate::upstream::{self, Choice, ClusterState, Lease, Outcome, Reuse, Wish};
+use crate::stream::Stream;
+use crate::upstream::{self, Carries, Choice, ClusterState, Dial, Lease, Outcome, Reuse, Wish};
 
 /// What all copies of a shard share.
 #[derive(Debug, Default)]
@@ -158,12 +159,12 @@ impl Copy {
         let Some(cluster) = tables.cluster(self.cluster) else { return };
         let state = self.shard.cluster(&cluster);
         let lease = self.shard.lease(&cluster, &state, self.high_priority);
-        let course = Course::to(&cluster, self.downstream);
         let wish = Wish { destination: self.destination, ..Wish::default() };
         let Some(choice) = state.pick(&cluster, wish) else {
             state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
             return;
         };
+        let course = Course::to(&tables, &cluster, &state, &choice, self.downstream);
         drop(tables);
         let began = now();
         match timeout(limit, self.converse(&state, &choice, lease, &course)).await {
@@ -193,7 +194,7 @@ impl Copy {
         let link = if course.speaks_http2 {
             Link::H2(http2::acquire(state, choice, lease, &course.reach).await?)
         } else {
-            let acquired = upstream::acquire(state, choice, lease, &course.reach.options, false).await?;
+            let acquired = upstream::acquire(state, choice, lease, &course.reach.dial, false).await?;
             Link::H1(acquired.connection)
         };
         choice.host.tell(Outcome::Connected);
@@ -236,17 +237,24 @@ struct Course {
 }
 
 impl Course {
-    fn to(cluster: &ClusterRef<'_>, downstream: Version) -> Course {
+    fn to(
+        tables: &Tables,
+        cluster: &ClusterRef<'_>,
+        state: &ClusterState,
+        choice: &Choice,
+        downstream: Version,
+    ) -> Course {
         let connection = &cluster.cluster.connection;
-        let reach = Settings {
-            options: upstream::options(connection),
-            http2: connection.http2,
-            reuse: Reuse::of(connection),
-        };
         let speaks_http2 = match connection.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
             UpstreamProtocol::FromDownstream => downstream == Version::Http2,
+        };
+        let carries = if speaks_http2 { Carries::Http2 } else { Carries::Http1 };
+        let reach = Settings {
+            dial: Dial::to(tables, cluster, state, choice, carries, None),
+            http2: connection.http2,
+            reuse: Reuse::of(connection),
         };
         Course { reach, speaks_http2 }
     }

@@ -6,14 +6,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ringsail_http::{EditError, RequestHead, hop};
-use ringsail_tables::hcm::{ForwardClientCert, HttpConnectionManager, StripPort};
+use ringsail_tables::hcm::{HttpConnectionManager, StripPort};
 use ringsail_tables::request::without_port;
 
+use super::client_cert;
 use crate::request_id;
+use crate::tls::Facts;
 
 /// What is known of the connection a request came on.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer {
+pub struct Peer<'a> {
+    /// Its TLS session, if it has one.
+    pub tls: Option<&'a Facts>,
     /// The socket's other end; `None` for a Unix socket.
     pub address: Option<SocketAddr>,
     /// Our end: the original destination where it was restored. `None` for a Unix socket.
@@ -68,7 +72,7 @@ pub fn settle_authority(
 pub fn settle_fields(
     head: &mut RequestHead,
     manager: &HttpConnectionManager,
-    peer: Peer,
+    peer: Peer<'_>,
     keep_upgrade: bool,
     random: impl FnOnce() -> u128,
 ) -> Result<Origin, EditError> {
@@ -93,7 +97,8 @@ pub fn settle_fields(
     }
     let trusted_proxy = !manager.use_remote_address || manager.xff_trusted_hops > 0;
     if !trusted_proxy || !head.fields().contains("x-forwarded-proto") {
-        head.fields_mut().set("x-forwarded-proto", b"http")?;
+        let scheme: &[u8] = if peer.tls.is_some() { b"https" } else { b"http" };
+        head.fields_mut().set("x-forwarded-proto", scheme)?;
     }
     if manager.append_x_forwarded_port
         && let Some(local) = peer.local
@@ -109,7 +114,8 @@ pub fn settle_fields(
             None => manager.internal_unix_sockets,
         };
     let edge = manager.use_remote_address && !internal;
-    remove_reserved(head, internal, edge, manager.forward_client_cert);
+    remove_reserved(head, internal, edge);
+    client_cert::settle(head, manager, peer.tls)?;
     if internal {
         head.fields_mut().set("x-envoy-internal", b"true")?;
     } else if edge && let Some(address) = client {
@@ -191,11 +197,9 @@ const NOT_AT_THE_EDGE: [&str; 4] = [
 ];
 
 /// One pass over the fields; most requests have none of these.
-fn remove_reserved(head: &mut RequestHead, internal: bool, edge: bool, client_cert: ForwardClientCert) {
+fn remove_reserved(head: &mut RequestHead, internal: bool, edge: bool) {
     let is =
         |name: &[u8], list: &[&str]| list.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
-    // Without TLS there is no client certificate: every mode but the unconditional one removes the header.
-    let keep_client_cert = client_cert == ForwardClientCert::AlwaysForwardOnly;
     head.fields_mut().retain(|name, _| {
         if name.len() < 8 || !name[..2].eq_ignore_ascii_case(b"x-") {
             return true;
@@ -203,6 +207,6 @@ fn remove_reserved(head: &mut RequestHead, internal: bool, edge: bool, client_ce
         if name.get(..8).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"x-envoy-")) {
             return !(!internal && is(name, &INTERNAL_ONLY) || edge && is(name, &NOT_AT_THE_EDGE));
         }
-        keep_client_cert || !name.eq_ignore_ascii_case(b"x-forwarded-client-cert")
+        true
     });
 }

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ringsail_runtime::buffers::Lease;
-use ringsail_runtime::net::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::guard::Guard;
 use crate::connection::Connection;
 use crate::inflow::Inflow;
 use crate::limits::RECEIVE_BYTES_MAX;
+use crate::stream::Stream;
 
 /// One connection.
 pub(super) struct Io {

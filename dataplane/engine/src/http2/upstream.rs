@@ -17,7 +17,6 @@ use ::h2::{Reason, RecvStream};
 use bytes::Bytes;
 use ringsail_http::{Method, RequestHead, ResponseHead};
 use ringsail_runtime::local::Notify;
-use ringsail_runtime::net::ConnectOptions;
 use ringsail_runtime::task;
 use ringsail_runtime::time::now;
 use ringsail_tables::http2::Http2Settings;
@@ -37,7 +36,8 @@ use crate::limits::{
 };
 use crate::message::Outgoing;
 use crate::progress::Progress;
-use crate::upstream::{Choice, ClusterState, Host, Lease, Pending, Reuse, Slot};
+use crate::tls::Facts;
+use crate::upstream::{Choice, ClusterState, Dial, Host, Lease, Pending, Reuse, Slot, TransportKey};
 
 /// A host's HTTP/2 connections that take streams.
 #[derive(Default)]
@@ -56,6 +56,8 @@ struct Shared {
     send: RefCell<SendRequest<Bytes>>,
     guard: Rc<Guard>,
     local_address: Option<SocketAddr>,
+    transport: TransportKey,
+    tls: Option<Rc<Facts>>,
     opened: Instant,
     streams: Cell<u32>,
     requests: Cell<u32>,
@@ -67,8 +69,8 @@ struct Shared {
 /// What is needed to reach a host.
 #[derive(Clone)]
 pub struct Settings {
-    /// Of the socket.
-    pub options: ConnectOptions,
+    /// Of the connection.
+    pub dial: Dial,
     /// Of the protocol.
     pub http2: Http2Settings,
     /// Of the connection's life.
@@ -135,7 +137,8 @@ pub async fn acquire(
 /// A place on an open connection, the one with most streams first, so that what a quieter time does not need gets idle.
 fn lane(host: &Rc<Host>, settings: &Settings) -> Option<Lane> {
     let mut open = host.http2.open.borrow_mut();
-    open.retain(|shared| shared.may_go_on(settings.reuse));
+    let transport = settings.dial.key();
+    open.retain(|shared| shared.transport == transport && shared.may_go_on(settings.reuse));
     let free = open.iter().filter(|shared| shared.has_room(settings.http2.concurrent_streams_max));
     let shared = free.max_by_key(|shared| shared.streams.get())?.clone();
     drop(open);
@@ -232,7 +235,9 @@ async fn connection(
     mut dialing: Dialing,
 ) {
     let guard = Rc::new(Guard::new(&settings.http2, 0, PREFACE.len() as u32));
-    let stream = match crate::upstream::dial(&address, &settings.options).await {
+    let dialed = crate::upstream::dial(&address, &settings.dial).await;
+    slot.count_tls(&dialed);
+    let stream = match dialed {
         Ok(stream) => stream,
         Err(failure) => {
             dialing.failure = Some(failure);
@@ -240,6 +245,7 @@ async fn connection(
         }
     };
     let local_address = stream.local_addr().ok().and_then(|address| address.as_inet());
+    let tls = stream.tls().cloned();
     let io = Io::new(Socket::Upstream(stream), Inflow::default(), guard.clone());
     let Ok(io) = io else { return };
     let Ok((send, mut connection)) = builder(&settings.http2).handshake::<_, Bytes>(io).await else {
@@ -252,6 +258,8 @@ async fn connection(
         send: RefCell::new(send),
         guard: guard.clone(),
         local_address,
+        transport: settings.dial.key(),
+        tls,
         opened,
         streams: Cell::new(0),
         requests: Cell::new(0),
@@ -322,6 +330,11 @@ impl Lane {
     /// Our end of the connection.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.shared.local_address
+    }
+
+    /// The connection's TLS session.
+    pub fn tls(&self) -> Option<Rc<Facts>> {
+        self.shared.tls.clone()
     }
 
     /// Sends a request's head; `ends` when no body follows.

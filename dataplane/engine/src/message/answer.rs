@@ -1,7 +1,6 @@
 //! An answer that an upstream has not begun yet.
 
 use ringsail_http::{ResponseDecoder, ResponseHead};
-use ringsail_runtime::net::Stream;
 
 use super::{Incoming, Outgoing};
 use crate::failure::Failure;
@@ -9,6 +8,7 @@ use crate::forward;
 use crate::http2::{self, Receive};
 use crate::inflow::Inflow;
 use crate::progress::Progress;
+use crate::stream::Stream;
 
 /// Where the answer to a request comes from.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use std::future::pending;
 use std::ops::Range;
 
 use ringsail_http::{BodyDecoder, BodyLength, DecodeError, Fields};
-use ringsail_runtime::net::Stream;
 
 use crate::http2;
 use crate::inflow::Inflow;
+use crate::stream::Stream;
 
 /// Where a body's bytes come from.
 #[derive(Debug)]

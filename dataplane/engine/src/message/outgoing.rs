@@ -7,10 +7,10 @@ use ringsail_http::{
     CHUNK_END, CONTINUE, ChunkHead, Fields, LAST_CHUNK, ResponseHead, Version, encode_last_chunk,
     encode_response,
 };
-use ringsail_runtime::net::Stream;
 
 use crate::http2;
 use crate::limits::COPIED_BODY_BYTES_MAX;
+use crate::stream::Stream;
 
 /// Where a message goes. The head is put in front by whoever made it; the body follows through here.
 #[derive(Debug)]

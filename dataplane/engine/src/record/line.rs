@@ -13,6 +13,7 @@ use ringsail_telemetry::access_log::{
 use crate::connection::Connection;
 use crate::exchange::Exchange;
 use crate::serving::ChainVersion;
+use crate::tls::Facts;
 use crate::trail::Trail;
 
 /// The values that exchanges and relays have in common.
@@ -44,12 +45,84 @@ pub(super) fn common(
         (Text::UpstreamCluster, &trail.cluster_stat_name),
         (Text::UpstreamClusterRaw, &trail.cluster_name),
         (Text::RouteName, &trail.route_name),
-        (Text::RequestedServerName, connection.sniffed.server_name()),
+        (Text::RequestedServerName, connection.server_name()),
         (Text::FilterChainName, &chain.chain().name),
     ] {
         record.set(text, value.as_bytes());
     }
+    if let Some(facts) = connection.stream.tls() {
+        set_downstream(&mut record, facts);
+    }
+    if let Some(facts) = &trail.upstream_tls {
+        set_upstream(&mut record, facts);
+    }
     record
+}
+
+/// Sets what is known; what is not stays unset and is written as `-`.
+fn set_known(record: &mut Record, values: &[(Text, &str)]) {
+    for (text, value) in values.iter().filter(|(_, value)| !value.is_empty()) {
+        record.set(*text, value.as_bytes());
+    }
+}
+
+fn set_downstream(record: &mut Record, facts: &Facts) {
+    set_known(
+        record,
+        &[
+            (Text::DownstreamTlsVersion, facts.version_text()),
+            (Text::DownstreamTlsCipher, facts.cipher),
+            (Text::DownstreamTlsSessionId, &*facts.session_id),
+        ],
+    );
+    if let Some(peer) = &facts.peer {
+        let ips: Vec<String> = peer.ip_names.iter().map(ToString::to_string).collect();
+        set_known(
+            record,
+            &[
+                (Text::DownstreamPeerUriSan, &*peer.uri_names.join(",")),
+                (Text::DownstreamPeerDnsSan, &*peer.dns_names.join(",")),
+                (Text::DownstreamPeerIpSan, &*ips.join(",")),
+                (Text::DownstreamPeerSubject, &*peer.subject),
+                (Text::DownstreamPeerIssuer, &*peer.issuer),
+                (Text::DownstreamPeerSerial, &*peer.serial),
+                (Text::DownstreamPeerFingerprint, &*peer.fingerprint()),
+            ],
+        );
+    }
+    if let Some(local) = &facts.local {
+        let local = local.facts();
+        set_known(
+            record,
+            &[
+                (Text::DownstreamLocalUriSan, &*local.uri_names.join(",")),
+                (Text::DownstreamLocalDnsSan, &*local.dns_names.join(",")),
+                (Text::DownstreamLocalSubject, &*local.subject),
+            ],
+        );
+    }
+}
+
+fn set_upstream(record: &mut Record, facts: &Facts) {
+    set_known(
+        record,
+        &[
+            (Text::UpstreamTlsVersion, facts.version_text()),
+            (Text::UpstreamTlsCipher, facts.cipher),
+            (Text::UpstreamTlsSessionId, &*facts.session_id),
+        ],
+    );
+    if let Some(peer) = &facts.peer {
+        set_known(
+            record,
+            &[
+                (Text::UpstreamPeerUriSan, &*peer.uri_names.join(",")),
+                (Text::UpstreamPeerDnsSan, &*peer.dns_names.join(",")),
+                (Text::UpstreamPeerSubject, &*peer.subject),
+                (Text::UpstreamPeerIssuer, &*peer.issuer),
+            ],
+        );
+    }
 }
 
 /// The values of an exchange that every format may show.

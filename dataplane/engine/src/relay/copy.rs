@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use ringsail_runtime::net::Stream;
 use ringsail_runtime::time::{now, sleep_until};
 
 use super::{Counts, Fate};
 use crate::inflow::Inflow;
+use crate::stream::Stream;
 
 /// Copies both directions until each has ended, or either socket is reset. Each side comes with what it has said.
 pub(super) async fn both_ways(

@@ -44,7 +44,7 @@ pub(super) async fn connect(
     let Target { cluster, restored, hash, criteria, attempts_max, backoff } = target;
     let mut tried: Vec<HostKey> = Vec::new();
     loop {
-        let (state, choice, lease, options) = {
+        let (state, choice, lease, dial) = {
             let tables = tables();
             let cluster = tables.cluster_in(cluster).ok_or(Fate::NoCluster)?;
             let state = shard.cluster(&cluster);
@@ -77,7 +77,8 @@ pub(super) async fn connect(
             let endpoint = choice.endpoint(cluster.endpoints);
             trail.seen.upstream = endpoint.and_then(|endpoint| shard.telemetry.endpoint(endpoint));
             let lease = shard.lease(&cluster, &state, false);
-            (state, choice, lease, upstream::options(&cluster.cluster.connection))
+            let dial = upstream::Dial::to(&tables, &cluster, &state, &choice, upstream::Carries::Tcp, None);
+            (state, choice, lease, dial)
         };
         trail.upstream_host = Some(choice.address.clone());
         trail.attempts += 1;
@@ -86,10 +87,11 @@ pub(super) async fn connect(
             trail.flag(ResponseFlag::UpstreamOverflow);
             return Err(Fate::Unreachable);
         };
-        match upstream::open(&state, &choice, &options, permit).await {
+        match upstream::open(&state, &choice, &dial, permit).await {
             Ok(upstream) => {
                 choice.host.tell(Outcome::Reached);
                 trail.upstream_local = upstream.local_address;
+                trail.upstream_tls = upstream.stream.tls().cloned();
                 return Ok(upstream);
             }
             Err(failure) => {

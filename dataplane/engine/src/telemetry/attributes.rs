@@ -165,10 +165,19 @@ impl<'a> ConnectionAttributes<'a> {
 
     fn connection(&self, rest: &[Str]) -> Option<Value<'a>> {
         let [name] = rest else { return None };
+        let tls = self.connection.stream.tls();
+        let set = |text: &'a str| (!text.is_empty()).then(|| Value::text(text));
         match name.as_str() {
-            // On plaintext nobody shows a certificate.
-            "mtls" => Some(Value::Bool(false)),
+            "mtls" => Some(Value::Bool(tls.is_some_and(|facts| facts.peer.is_some()))),
             "id" => Some(count(self.connection.id)),
+            "requested_server_name" => set(self.connection.server_name()),
+            "tls_version" => set(tls?.version_text()),
+            "subject_peer_certificate" => set(&tls?.peer.as_deref()?.subject),
+            "uri_san_peer_certificate" => set(tls?.peer.as_deref()?.uri_names.first()?),
+            "dns_san_peer_certificate" => set(tls?.peer.as_deref()?.dns_names.first()?),
+            "subject_local_certificate" => set(&tls?.local.as_deref()?.facts().subject),
+            "uri_san_local_certificate" => set(tls?.local.as_deref()?.facts().uri_names.first()?),
+            "dns_san_local_certificate" => set(tls?.local.as_deref()?.facts().dns_names.first()?),
             _ => None,
         }
     }

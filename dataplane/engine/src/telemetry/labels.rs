@@ -8,6 +8,7 @@ use ringsail_telemetry::istio::{Labels, Tag};
 
 use super::chain::{Group, Reporter};
 use super::{Local, Peer, Service};
+use crate::tls::Facts;
 
 /// What a route's name says about the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,6 +48,41 @@ pub(super) struct Subject<'a> {
     pub(super) flags: ResponseFlags,
     /// Values of the settings' expressions, by index.
     pub(super) values: &'a [String],
+    /// Who proved to be whom.
+    pub(super) principals: Principals<'a>,
+}
+
+/// The first URI names in the certificates of a call's two sides, on the connection that the reporter's side of a call
+/// has with the other proxy; empty without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Principals<'a> {
+    pub(super) source: &'a str,
+    pub(super) destination: &'a str,
+}
+
+impl<'a> Principals<'a> {
+    /// Of a session whose peer was found good.
+    pub(super) fn of(
+        reporter: Reporter,
+        downstream: Option<&'a Facts>,
+        upstream: Option<&'a Facts>,
+    ) -> Principals<'a> {
+        let session = if reporter == Reporter::Source { upstream } else { downstream };
+        let Some(session) = session else { return Principals::default() };
+        let first = |facts: Option<&'a ringsail_tls::certificate::Facts>| {
+            facts.and_then(|facts| facts.uri_names.first()).map_or("", String::as_str)
+        };
+        let (ours, theirs) =
+            (first(session.local.as_ref().map(|local| local.facts())), first(session.trusted_peer()));
+        match reporter {
+            Reporter::Source => Principals { source: ours, destination: theirs },
+            Reporter::Destination | Reporter::Waypoint => Principals { source: theirs, destination: ours },
+        }
+    }
+
+    fn are_mutual(self) -> bool {
+        !self.source.is_empty() && !self.destination.is_empty()
+    }
 }
 
 const UNKNOWN: &str = "unknown";
@@ -107,18 +143,17 @@ impl<'a> Subject<'a> {
             Tag::SourceCanonicalService => or(from.map(|w| w.canonical_service.as_str()), UNKNOWN),
             Tag::SourceCanonicalRevision => or(from.map(|w| w.canonical_revision.as_str()), LATEST),
             Tag::SourceWorkloadNamespace => or(from.map(|w| w.namespace.as_str()), UNKNOWN),
-            // On plaintext nobody proves who he is.
-            Tag::SourcePrincipal => UNKNOWN.into(),
+            Tag::SourcePrincipal => or(Some(self.principals.source), UNKNOWN),
             Tag::SourceApp => or(from.map(|w| w.app.as_str()), UNKNOWN),
             Tag::SourceVersion => or(from.map(|w| w.version.as_str()), UNKNOWN),
             Tag::SourceCluster => or(from.map(|w| w.cluster.as_str()), UNKNOWN),
             Tag::DestinationWorkload => or(to.map(|w| w.name.as_str()), UNKNOWN),
             Tag::DestinationWorkloadNamespace => or(to.map(|w| w.namespace.as_str()), UNKNOWN),
-            // Compat: a client's proxy takes the peer's word for it.
-            Tag::DestinationPrincipal if source => {
+            // Compat: without TLS a client's proxy takes the peer's word for it.
+            Tag::DestinationPrincipal if source && self.principals.destination.is_empty() => {
                 or(self.told_upstream().map(|peer| peer.workload.identity.as_str()), UNKNOWN)
             }
-            Tag::DestinationPrincipal => UNKNOWN.into(),
+            Tag::DestinationPrincipal => or(Some(self.principals.destination), UNKNOWN),
             Tag::DestinationApp => or(to.map(|w| w.app.as_str()), UNKNOWN),
             Tag::DestinationVersion => or(to.map(|w| w.version.as_str()), UNKNOWN),
             Tag::DestinationService => self.or_own_service(self.service_host()),
@@ -134,7 +169,9 @@ impl<'a> Subject<'a> {
             Tag::ResponseCode => self.status.to_string().into(),
             Tag::GrpcResponseStatus => self.grpc_status.into(),
             Tag::ResponseFlags => self.flags.to_string().into(),
-            Tag::ConnectionSecurityPolicy => if source { UNKNOWN } else { "none" }.into(),
+            Tag::ConnectionSecurityPolicy if source => UNKNOWN.into(),
+            Tag::ConnectionSecurityPolicy if self.principals.are_mutual() => "mutual_tls".into(),
+            Tag::ConnectionSecurityPolicy => "none".into(),
         }
     }
 

@@ -12,7 +12,7 @@ use ringsail_telemetry::limits::SERIES_EXPIRY_DEFAULT;
 
 use super::attributes::{ConnectionAttributes, ExchangeAttributes};
 use super::chain::StatsChain;
-use super::labels::{RouteKind, Subject};
+use super::labels::{Principals, RouteKind, Subject};
 use super::{GrpcCounts, Key, Live, Local, Peer, Service, Telemetry, Told};
 use crate::connection::Connection;
 use crate::exchange::{Exchange, Facts};
@@ -68,6 +68,10 @@ impl Telemetry {
             grpc_status: 0,
             flags: 0,
             values: if subject.values.is_empty() { 0 } else { self.word(&subject.values.join("\u{1f}")) },
+            principals: match subject.principals {
+                Principals { source: "", destination: "" } => 0,
+                Principals { source, destination } => self.word(&format!("{source}\u{1f}{destination}")),
+            },
         }
     }
 
@@ -201,6 +205,11 @@ fn http_subject<'a>(
         grpc_status: "",
         flags: ResponseFlags::new(),
         values,
+        principals: Principals::of(
+            stats.reporter,
+            facts.connection.stream.tls().map(|session| &**session),
+            trail.upstream_tls.as_deref(),
+        ),
     }
 }
 
@@ -274,6 +283,11 @@ pub fn connected(
         grpc_status: "",
         flags: trail.flags,
         values: &values,
+        principals: Principals::of(
+            stats.reporter,
+            connection.stream.tls().map(|session| &**session),
+            trail.upstream_tls.as_deref(),
+        ),
     };
     let key = telemetry.settled(|telemetry| Key {
         flags: telemetry.flags(trail.flags),

@@ -25,6 +25,7 @@ use super::balance::priority::Spread;
 use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Served, Settings, Subsets, Wanted};
 use super::host::{Host, HostKey, Report, Seat, Watch};
 use crate::breaker::Resources;
+use crate::tls::ClientCache;
 
 /// The clusters of a shard, by slot.
 pub struct Clusters {
@@ -97,6 +98,8 @@ pub struct ClusterState {
     pub id: ClusterId,
     /// Its counters.
     pub stats: ClusterStats,
+    /// TLS contexts of its endpoints.
+    pub tls: ClientCache,
     /// What is limited.
     resources: Resources,
     seat: Rc<Seat>,
@@ -233,6 +236,7 @@ impl ClusterState {
             seat,
             hosts: RefCell::default(),
             rotation: RefCell::default(),
+            tls: ClientCache::default(),
         }
     }
 

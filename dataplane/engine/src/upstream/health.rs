@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringsail_http::{Progress as Decoded, ResponseDecoder, ResponseHead, ResponseTo};
-use ringsail_runtime::net::{Address, ConnectOptions, Stream};
+use ringsail_runtime::net::{self, Address, ConnectOptions};
 use ringsail_runtime::time::timeout;
 use ringsail_tables::health_check::{HealthCheck, Probe};
 
 use crate::inflow::Inflow;
 use crate::limits::CHECK_ANSWER_BYTES_MAX;
+use crate::stream::Stream;
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub async fn probe(check: &HealthCheck, address: &Address, name: &str) -> Findin
     };
     let asked = async {
         let options = ConnectOptions { timeout: Some(check.timeout), ..ConnectOptions::default() };
-        let stream = Stream::connect(&address, &options).await.ok()?;
+        let stream = Stream::from(net::Stream::connect(&address, &options).await.ok()?);
         match &check.probe {
             Probe::Http { method, host, path, expected, retriable } => {
                 let host = host.as_deref().unwrap_or(name);

@@ -8,18 +8,18 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use ringsail_runtime::net::{ConnectOptions, Stream};
 use ringsail_runtime::time::now;
 use ringsail_tables::cluster::ConnectionSettings;
 use ringsail_tables::live::HostCount;
 use ringsail_telemetry::{ClusterCounter, ClusterGauge};
 
 use super::cluster::{Choice, ClusterState};
-use super::connect;
+use super::connect::{self, Dial, TransportKey};
 use super::host::Host;
 use crate::breaker::{Lease, LeasedPermit, Limit};
-use crate::failure::Failure;
+use crate::failure::{ConnectError, Failure};
 use crate::http2::Guard;
+use crate::stream::Stream;
 
 /// A connection to a host, counted from before it is made until it is closed.
 pub struct Connection {
@@ -31,6 +31,7 @@ pub struct Connection {
     requests: u32,
     opened: Instant,
     idle_since: Instant,
+    transport: TransportKey,
     slot: Slot,
 }
 
@@ -50,6 +51,22 @@ impl Slot {
         let slot = Slot { cluster: Rc::downgrade(cluster), host: Rc::downgrade(host), _permit: permit };
         cluster.stats.set(ClusterGauge::UpstreamCxActive, cluster.connections.count().into());
         slot
+    }
+
+    /// Counts a TLS handshake, if there was one.
+    pub(crate) fn count_tls(&self, dialed: &Result<Stream, Failure>) {
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        match dialed {
+            Ok(stream) => {
+                let Some(facts) = stream.tls() else { return };
+                cluster.stats.add(ClusterCounter::SslHandshake, 1);
+                cluster.stats.add(ClusterCounter::SslSessionReused, facts.is_resumed.into());
+            }
+            Err(Failure::ConnectFailure(ConnectError::Tls(_))) => {
+                cluster.stats.add(ClusterCounter::SslConnectionError, 1);
+            }
+            Err(_) => {}
+        }
     }
 
     /// Counts what an HTTP/2 connection has seen, at its end.
@@ -116,10 +133,10 @@ pub async fn acquire(
     cluster: &Rc<ClusterState>,
     choice: &Choice,
     lease: Lease,
-    options: &ConnectOptions,
+    dial: &Dial,
     fresh: bool,
 ) -> Result<Acquired, Failure> {
-    if !fresh && let Some(connection) = choice.host.take_idle() {
+    if !fresh && let Some(connection) = choice.host.take_idle(dial.key()) {
         return Ok(Acquired { connection, reused: true });
     }
     let _pending = Pending::begin(cluster, lease.pending_max).ok_or(Failure::Overflow)?;
@@ -131,11 +148,11 @@ pub async fn acquire(
             (choice.host.connections.get() == 0).then(|| cluster.connections.take_anyway())
         });
         if let Some(permit) = permit {
-            let connection = open(cluster, choice, options, permit).await?;
+            let connection = open(cluster, choice, dial, permit).await?;
             return Ok(Acquired { connection, reused: false });
         }
         choice.host.freed.notified().await;
-        if let Some(connection) = choice.host.take_idle() {
+        if let Some(connection) = choice.host.take_idle(dial.key()) {
             return Ok(Acquired { connection, reused: true });
         }
     }
@@ -145,15 +162,17 @@ pub async fn acquire(
 pub async fn open(
     cluster: &Rc<ClusterState>,
     choice: &Choice,
-    options: &ConnectOptions,
+    dial: &Dial,
     permit: LeasedPermit,
 ) -> Result<Connection, Failure> {
     let slot = Slot::new(cluster, &choice.host, permit);
-    let dialed = connect::dial(&choice.address, options).await;
+    let dialed = connect::dial(&choice.address, dial).await;
+    slot.count_tls(&dialed);
     let stream = dialed.inspect_err(|_| choice.host.count(HostCount::CxConnectFail, 1))?;
     let local_address = stream.local_addr().ok().and_then(|address| address.as_inet());
     let opened = now();
-    Ok(Connection { stream, local_address, requests: 0, opened, idle_since: opened, slot })
+    let transport = dial.key();
+    Ok(Connection { stream, local_address, requests: 0, opened, idle_since: opened, transport, slot })
 }
 
 impl Connection {
@@ -184,10 +203,11 @@ impl Connection {
 
 impl Host {
     /// The latest used idle connection that is still open.
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self, transport: TransportKey) -> Option<Connection> {
         loop {
             let connection = self.idle.borrow_mut().pop()?;
-            if connection.stream.is_idle_alive() {
+            // One that was made under other settings is of no use to anybody any more.
+            if connection.transport == transport && connection.stream.is_idle_alive() {
                 return Some(connection);
             }
         }

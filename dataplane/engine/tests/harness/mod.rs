@@ -30,6 +30,7 @@ use ringsail_telemetry::export::Batches;
 use ringsail_telemetry::render::{self, Selection};
 use ringsail_xds::envoy::config::cluster::v3::Cluster;
 use ringsail_xds::envoy::config::listener::v3::Listener;
+use ringsail_xds::envoy::extensions::transport_sockets::tls::v3::Secret;
 use ringsail_xds::json::Schema;
 use serde_json::{Value, json};
 
@@ -152,7 +153,7 @@ impl Proxy {
         self.addresses[0].1
     }
 
-    /// Gives the proxy other configuration.
+    /// Gives the proxy other configuration. Secrets stand among the clusters.
     pub fn update(&mut self, listeners: &[Value], clusters: &[Value]) {
         let path = self.log.path().to_str().unwrap().to_owned();
         let tables = compile(&mut self.compiler, listeners, clusters, &path);
@@ -229,7 +230,17 @@ impl Drop for Proxy {
 fn compile(compiler: &mut Compiler, listeners: &[Value], clusters: &[Value], log: &str) -> Arc<Tables> {
     let schema = Schema::shared();
     let mut changes = Vec::new();
-    for value in clusters {
+    let is_secret =
+        |value: &&Value| ["tls_certificate", "validation_context"].iter().any(|key| value.get(key).is_some());
+    for value in clusters.iter().filter(is_secret) {
+        let secret: Secret = schema.from_json(value).unwrap();
+        changes.push(Change::Put {
+            kind: ResourceType::Secret,
+            name: secret.name.clone(),
+            resource: secret.encode_to_vec().into(),
+        });
+    }
+    for value in clusters.iter().filter(|value| !is_secret(value)) {
         let cluster: Cluster = schema.from_json(value).unwrap();
         changes.push(Change::Put {
             kind: ResourceType::Cluster,

@@ -13,9 +13,10 @@ use super::endpoint::{Assignment, assignment};
 use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
 use super::health_check::health_check;
 use super::http2::http2_settings;
-use super::listener::{BUFFER_BYTES_DEFAULT, plaintext};
+use super::listener::BUFFER_BYTES_DEFAULT;
 use super::metadata::metadata;
 use super::outlier::outlier_detection;
+use super::tls::transports;
 use super::value::{duration, holds, port, source_address, timeout, unpack};
 use crate::cluster::{
     Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, RetryBudget, TcpKeepalive,
@@ -30,12 +31,10 @@ const DNS_REFRESH_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A cluster with the assignment it brings along, if any.
 pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Cluster, Option<Assignment>)> {
-    if let Some(socket) = &value.transport_socket {
-        plaintext(cx, socket)?;
+    let transports = transports(cx, value.transport_socket.as_ref(), &value.transport_socket_matches)?;
+    if transports.all().next().is_some() && !value.health_checks.is_empty() {
+        return cx.refuse("health_checks", "checks over TLS are not supported");
     }
-    cx.each("transport_socket_matches", &value.transport_socket_matches, |cx, candidate| {
-        candidate.transport_socket.as_ref().and_then(|socket| plaintext(cx, socket))
-    });
     let (discovery, assignment) = discovery(cx, value)?;
     let options = http_options(cx, value)?;
     let (breakers, breakers_high) = breakers(cx, value.circuit_breakers.as_ref());
@@ -46,7 +45,10 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
         discovery,
         breakers,
         breakers_high,
-        connection: connection(cx, value, &options)?,
+        connection: ConnectionSettings {
+            transports: Arc::new(transports),
+            ..connection(cx, value, &options)?
+        },
         stream_duration_max: timeout(
             cx,
             "common_http_protocol_options.max_stream_duration",
@@ -213,7 +215,7 @@ fn extension_options(cx: &mut Context<'_>, value: http::HttpProtocolOptions) -> 
             (UpstreamProtocol::FromDownstream, config.http_protocol_options, http2)
         }
         Some(UpstreamProtocolOptions::AutoConfig(_)) => {
-            return cx.refuse("auto_config", "protocols cannot be negotiated without TLS");
+            return cx.refuse("auto_config", "the protocol is not chosen by ALPN");
         }
         None => {
             return cx
@@ -273,6 +275,7 @@ fn connection(
                 interval_secs: keepalive.keepalive_interval,
             })
         }),
+        transports: Arc::default(),
         buffer_bytes_max: value.per_connection_buffer_limit_bytes.unwrap_or(BUFFER_BYTES_DEFAULT),
     })
 }

@@ -14,14 +14,16 @@ use super::endpoint::{Assignment, NoNames, Resolved, assignment};
 use super::fingerprint::Fingerprint;
 use super::report::Report;
 use super::slots::Slots;
-use super::{DnsQuery, Wanted, decode};
+use super::tls::check_client;
+use super::{DnsQuery, FileSecret, Wanted, decode};
 use crate::cluster::{Cluster, ClusterEntry, Discovery, DnsFamily, DnsSettings};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, ResourceType};
 use crate::endpoint::Endpoints;
 use crate::ids::{ClusterId, ClusterSlot};
 use crate::live::Live;
 use crate::strings::{Interner, Str};
 use crate::tables::Tables;
+use crate::tls::{ClientTls, Secrets};
 
 #[derive(Default)]
 pub(super) struct Clusters {
@@ -54,12 +56,15 @@ struct State {
 struct Draft {
     cluster: Arc<Cluster>,
     assignment: Option<Box<Assignment>>,
+    /// Secrets it has in files.
+    files: Box<[FileSecret]>,
 }
 
 struct Active {
     entry: ClusterEntry,
     /// Kept for DNS clusters, whose endpoints follow the resolver.
     assignment: Option<Box<Assignment>>,
+    files: Box<[FileSecret]>,
 }
 
 struct AssignmentState {
@@ -102,12 +107,13 @@ impl Clusters {
         let mut route_names = Slots::default();
         let mut cx = Context::new(report, strings, &mut self.names, &mut route_names);
         let compiled = cluster(&mut cx, &message);
-        let report = cx.report;
+        let (report, uses) = (cx.report, cx.uses);
         if let Some((cluster, assignment)) = compiled
             && !report.is_refused()
         {
             let name = strings.intern(name);
-            let draft = Draft { cluster: Arc::new(cluster), assignment: assignment.map(Box::new) };
+            let files = uses.files.into();
+            let draft = Draft { cluster: Arc::new(cluster), assignment: assignment.map(Box::new), files };
             if !self.states.contains_key(&name) {
                 self.names.acquire(&name);
             }
@@ -197,7 +203,7 @@ impl Clusters {
     }
 
     /// Brings into service what is complete, and new endpoints to what serves already.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, secrets: &Secrets, diagnostics: &mut Vec<Diagnostic>) {
         let changed_assignments = std::mem::take(&mut self.changed_assignments);
         let changed_names = std::mem::take(&mut self.changed_names);
         let mut names = std::mem::take(&mut self.unsettled);
@@ -215,15 +221,48 @@ impl Clusters {
             return;
         }
         for name in names {
-            if !self.settle_one(&name) {
+            if let Some(problem) = self.problem(&name, secrets) {
+                let mut report = Report::new(ResourceType::Cluster, &name);
+                report.refuse(problem);
+                diagnostics.extend(report.into_diagnostics());
+                self.refuse_pending(&name);
+            } else if !self.settle_one(&name, secrets) {
                 self.unsettled.insert(name);
             }
         }
         self.drop_unused_inputs();
     }
 
+    /// Why handshakes with what waits would fail, once its secrets are here.
+    fn problem(&self, name: &Str, secrets: &Secrets) -> Option<String> {
+        let pending = self.states.get(name)?.pending.as_ref()?;
+        if !has_secrets(&pending.cluster, secrets) {
+            return None;
+        }
+        pending.cluster.connection.transports.all().find_map(|tls| check_client(tls, secrets).err())
+    }
+
+    /// Forgets a version that waits; a repetition of it is judged again.
+    fn refuse_pending(&mut self, name: &Str) {
+        let Some(state) = self.states.get_mut(name) else { return };
+        state.pending = None;
+        state.fingerprint = Fingerprint::NONE;
+        if state.active.is_none() {
+            self.states.remove(name);
+            self.names.release(name);
+        }
+    }
+
     /// Whether nothing is left waiting.
-    fn settle_one(&mut self, name: &Str) -> bool {
+    fn settle_one(&mut self, name: &Str, secrets: &Secrets) -> bool {
+        if self
+            .states
+            .get(name)
+            .and_then(|state| state.pending.as_ref())
+            .is_some_and(|draft| !has_secrets(&draft.cluster, secrets))
+        {
+            return false;
+        }
         let Some(state) = self.states.get_mut(name) else { return true };
         let (cluster, assignment) = match (&state.pending, &state.active) {
             (Some(draft), _) => (draft.cluster.clone(), &draft.assignment),
@@ -273,14 +312,15 @@ impl Clusters {
             }
         };
         let entry = ClusterEntry { id, cluster, endpoints, live };
-        let assignment = match (state.pending.take(), state.active.take()) {
-            (Some(draft), _) => draft.assignment,
-            (None, active) => active.and_then(|active| active.assignment),
+        let (assignment, files) = match (state.pending.take(), state.active.take()) {
+            (Some(draft), _) => (draft.assignment, draft.files),
+            (None, Some(active)) => (active.assignment, active.files),
+            (None, None) => (None, Box::default()),
         };
         let follows_names =
             matches!(entry.cluster.discovery, Discovery::StrictDns(_) | Discovery::LogicalDns(_));
         state.active =
-            Some(Active { entry: entry.clone(), assignment: assignment.filter(|_| follows_names) });
+            Some(Active { entry: entry.clone(), assignment: assignment.filter(|_| follows_names), files });
         if !unchanged {
             if self.entries.len() <= slot as usize {
                 self.entries.resize(slot as usize + 1, None);
@@ -335,12 +375,24 @@ impl Clusters {
                 wanted.load_assignments.push(service_name.clone());
             }
         }
+        wanted.secrets.extend(self.tls().flat_map(|tls| tls.secrets().cloned()));
+        for state in self.states.values() {
+            let active = state.active.iter().flat_map(|active| &active.files);
+            let files = active.chain(state.pending.iter().flat_map(|draft| &draft.files));
+            wanted.file_secrets.extend(files.cloned());
+        }
         wanted.load_assignments.sort();
         wanted.load_assignments.dedup();
         wanted.names = self.queries().map(|(query, settings)| (query, settings.clone())).collect();
         // Of several clusters with one name, the shortest interval serves all.
         wanted.names.sort_by(|a, b| (&a.0, a.1.refresh_rate).cmp(&(&b.0, b.1.refresh_rate)));
         wanted.names.dedup_by(|later, first| later.0 == first.0);
+    }
+
+    /// TLS of all clusters, of versions that wait as well.
+    pub(super) fn tls(&self) -> impl Iterator<Item = &ClientTls> {
+        let clusters = self.states.values().flat_map(State::clusters);
+        clusters.flat_map(|cluster| cluster.connection.transports.all().map(|tls| &**tls))
     }
 
     pub(super) fn warming(&self) -> impl Iterator<Item = Str> {
@@ -369,6 +421,11 @@ impl State {
         let active = self.active.iter().map(|active| &active.entry.cluster);
         active.chain(self.pending.iter().map(|draft| &draft.cluster))
     }
+}
+
+fn has_secrets(cluster: &Cluster, secrets: &Secrets) -> bool {
+    let mut names = cluster.connection.transports.all().flat_map(|tls| tls.secrets());
+    names.all(|name| secrets.secret(name).is_some())
 }
 
 /// Whether connections made for one version of a cluster serve the other.

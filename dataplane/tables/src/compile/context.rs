@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use ringsail_tls::TicketKeys;
+
+use crate::compile::FileSecret;
 use crate::compile::report::Report;
 use crate::compile::slots::Slots;
 use crate::endpoint::Locality;
@@ -20,6 +23,8 @@ pub(super) struct Context<'a> {
     pub(super) format_check: Option<FormatCheck>,
     /// Where spans go when a connection manager does not say.
     pub(super) trace_provider: Option<Arc<TraceProvider>>,
+    /// Keys of session tickets where none are configured; the same for all.
+    pub(super) ticket_keys: TicketKeys,
     cluster_names: &'a mut Slots,
     route_names: &'a mut Slots,
     /// Recent metadata and localities: endpoints of one resource repeat them.
@@ -40,6 +45,10 @@ pub(super) struct Uses {
     pub(super) inline_routes: Vec<Arc<RouteConfig>>,
     /// Names of RDS resources among `routes`.
     pub(super) rds: Vec<Str>,
+    /// Names of secrets.
+    pub(super) secrets: Vec<Str>,
+    /// Secrets among them that are in files.
+    pub(super) files: Vec<FileSecret>,
 }
 
 impl<'a> Context<'a> {
@@ -56,6 +65,7 @@ impl<'a> Context<'a> {
             uses,
             format_check: None,
             trace_provider: None,
+            ticket_keys: TicketKeys::new(Vec::new()),
             cluster_names,
             route_names,
             metadata: vec![],

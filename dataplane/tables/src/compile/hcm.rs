@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringsail_tls::settings::Alpn;
 use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::extensions::filters::http;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use ringsail_xds::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use ringsail_xds::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use ringsail_xds::io::istio::http::peer_metadata::Config;
+use ringsail_xds::istio::envoy::config::filter::http::alpn::v2alpha1::FilterConfig;
+use ringsail_xds::istio::envoy::config::filter::http::alpn::v2alpha1::filter_config::Protocol;
 use ringsail_xds::stats::PluginConfig;
 
 use super::access_log::access_logs;
@@ -23,8 +26,8 @@ use super::tracing::tracing;
 use super::value::{cidr, duration, holds, plain, timeout, unpack};
 use crate::access_log::LogMoments;
 use crate::hcm::{
-    Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter, PathNormalization,
-    RequestIds, Router, ServerHeader, StripPort, UnderscoreHeaders,
+    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter,
+    PathNormalization, RequestIds, Router, ServerHeader, StripPort, UnderscoreHeaders, UpstreamAlpn,
 };
 use crate::header_ops::MutationFilter;
 use crate::ids::RouteConfigId;
@@ -69,7 +72,7 @@ pub(super) fn connection_manager(
         }),
         None => (Box::default(), false),
     };
-    let (filters, stats) = http_filters(cx, &value.http_filters)?;
+    let (filters, stats, upstream_alpn) = http_filters(cx, &value.http_filters)?;
     let path = "common_http_protocol_options";
     let (idle_timeout, connection_duration_max, stream_duration_max, underscores) = cx.at(path, |cx| {
         (
@@ -88,6 +91,7 @@ pub(super) fn connection_manager(
         routes: routes(cx, value, inline_key)?,
         filters,
         stats,
+        upstream_alpn,
         server_name: cx.intern(if value.server_name.is_empty() { "envoy" } else { &value.server_name }),
         server_header: server_header(cx, value.server_header_transformation)?,
         via: cx.intern(&value.via),
@@ -105,6 +109,14 @@ pub(super) fn connection_manager(
         internal_addresses,
         internal_unix_sockets,
         forward_client_cert: forward_client_cert(cx, value.forward_client_cert_details)?,
+        client_cert_details: value.set_current_client_cert_details.as_ref().map_or_else(
+            ClientCertDetails::default,
+            |value| ClientCertDetails {
+                subject: value.subject.unwrap_or(false),
+                uri: value.uri,
+                dns: value.dns,
+            },
+        ),
         generate_request_id: value.generate_request_id.unwrap_or(true),
         preserve_external_request_id: value.preserve_external_request_id,
         always_set_request_id_in_response: value.always_set_request_id_in_response,
@@ -211,13 +223,14 @@ fn routes(
 }
 
 /// The filters of a connection manager: those that run, and the one that observes.
-type Filters = (Box<[HttpFilter]>, Option<Arc<IstioStats>>);
+type Filters = (Box<[HttpFilter]>, Option<Arc<IstioStats>>, Option<Arc<UpstreamAlpn>>);
 
 /// The filters that run. The types that are left out here are those the table of fields ignores.
 fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters> {
     use pb::http_filter::ConfigType;
     let mut filters = Vec::new();
     let mut stats = None;
+    let mut upstream_alpn = None;
     for (index, filter) in list.iter().enumerate() {
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
             return cx.refuse(&format!("http_filters[{index}].typed_config"), "is not set");
@@ -246,6 +259,8 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
             filters.extend(settings.map(HttpFilter::PeerMetadata));
         } else if holds::<PluginConfig>(any) {
             stats = unpack(cx, any).and_then(|value| istio::stats(cx, &value));
+        } else if holds::<FilterConfig>(any) {
+            upstream_alpn = unpack(cx, any).and_then(|value| istio_alpn(cx, &value));
         } else if holds::<http::local_ratelimit::v3::LocalRateLimit>(any) {
             if let Some(limit) = unpack(cx, any) {
                 filters.push(HttpFilter::LocalRateLimit(rate_limit::local(cx, &limit)));
@@ -278,7 +293,25 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
     if !matches!(filters.last(), Some(HttpFilter::Router(_))) {
         return cx.refuse("http_filters", "the last filter must be the router");
     }
-    Some((filters.into(), stats))
+    Some((filters.into(), stats, upstream_alpn))
+}
+
+/// Source: Istio's filter `istio.alpn`. HTTP/1.0 is not spoken upstream.
+fn istio_alpn(cx: &mut Context<'_>, value: &FilterConfig) -> Option<Arc<UpstreamAlpn>> {
+    let mut alpn = UpstreamAlpn::default();
+    for (index, one) in value.alpn_override.iter().enumerate() {
+        let place = match Protocol::try_from(one.upstream_protocol) {
+            Ok(Protocol::Http10) => continue,
+            Ok(Protocol::Http11) => &mut alpn.http1,
+            Ok(Protocol::Http2) => &mut alpn.http2,
+            Err(_) => return cx.refuse(&format!("alpn_override[{index}].upstream_protocol"), "is not known"),
+        };
+        match Alpn::new(one.alpn_override.iter().map(String::as_str)) {
+            Ok(names) => *place = names,
+            Err(error) => return cx.refuse(&format!("alpn_override[{index}].alpn_override"), error),
+        }
+    }
+    Some(Arc::new(alpn))
 }
 
 fn codec(cx: &mut Context<'_>, value: i32) -> Option<Codec> {

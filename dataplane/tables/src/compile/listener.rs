@@ -19,6 +19,7 @@ use super::hcm::connection_manager;
 use super::istio;
 use super::metadata::metadata;
 use super::tcp::{before, tcp_proxy};
+use super::tls;
 use super::value::{address, cidr, duration, holds, plain, port, timeout, unpack};
 use crate::address::{Address, Cidr};
 use crate::filter_chain::{ChainKey, FilterChain, FilterChainMatcher, Rule, SourceType, Terminal};
@@ -29,6 +30,7 @@ use crate::listener::{
     Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocol,
 };
 use crate::strings::Str;
+use crate::tls::ServerTls;
 
 /// Source: `Listener.listener_filters_timeout`.
 const LISTENER_FILTERS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
@@ -189,16 +191,18 @@ fn filter_chain(
     inline_key: &str,
     is_default: bool,
 ) -> Option<FilterChain> {
-    if let Some(socket) = &value.transport_socket {
-        plaintext(cx, socket)?;
-    }
+    let tls = match &value.transport_socket {
+        Some(socket) => tls::downstream(cx, socket)?,
+        None => None,
+    };
     let terminal = terminal(cx, &value.filters, inline_key)?;
     let gates = gates(cx, &value.filters)?;
     Some(FilterChain {
         name: cx.intern(&value.name),
-        key: chain_key(value, is_default, &terminal),
+        key: chain_key(value, is_default, &terminal, tls.as_deref()),
         terminal,
         gates,
+        tls,
         stats: istio_stats(cx, &value.filters),
         transport_connect_timeout: duration(
             cx,
@@ -209,26 +213,26 @@ fn filter_chain(
     })
 }
 
-fn chain_key(value: &pb::FilterChain, is_default: bool, terminal: &Terminal) -> ChainKey {
+fn chain_key(
+    value: &pb::FilterChain,
+    is_default: bool,
+    terminal: &Terminal,
+    tls: Option<&ServerTls>,
+) -> ChainKey {
     let kind = match terminal {
         Terminal::Http(_) => 0,
         Terminal::Tcp(_) => 1,
     };
-    let mut bytes = vec![u8::from(is_default), kind];
+    let mut bytes = vec![u8::from(is_default), kind, u8::from(tls.is_some())];
+    for half in tls.iter().flat_map(|tls| tls.common.fingerprint) {
+        bytes.extend_from_slice(&half.to_le_bytes());
+    }
     bytes.extend_from_slice(&(value.name.len() as u64).to_le_bytes());
     bytes.extend_from_slice(value.name.as_bytes());
     if let Some(asked) = value.filter_chain_match.as_ref().filter(|_| !is_default) {
         bytes.extend_from_slice(&asked.encode_to_vec());
     }
     ChainKey(Fingerprint::of(&bytes).0)
-}
-
-/// Refuses every transport socket but plain TCP. Types are judged by the table of fields; this is about the name alone.
-pub(super) fn plaintext(cx: &mut Context<'_>, socket: &core::TransportSocket) -> Option<()> {
-    if socket.config_type.is_none() && socket.name != "envoy.transport_sockets.raw_buffer" {
-        return cx.refuse("transport_socket.name", format_args!("{:?} is not supported", socket.name));
-    }
-    Some(())
 }
 
 /// The last filter. Filters before it are those the table of fields ignores.

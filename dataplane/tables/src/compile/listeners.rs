@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
+use ringsail_tls::TicketKeys;
 use ringsail_xds::envoy::config::listener::v3 as listener_pb;
 use ringsail_xds::envoy::config::route::v3 as route_pb;
 
+use super::Wanted;
 use super::context::{Context, FormatCheck, Uses};
 use super::decode;
 use super::fingerprint::Fingerprint;
@@ -14,6 +16,7 @@ use super::listener::listener;
 use super::report::Report;
 use super::route::route_config;
 use super::slots::Slots;
+use super::tls::check_server;
 use crate::address::Address;
 use crate::diagnostic::{Diagnostic, ResourceType};
 use crate::ids::{ListenerId, RouteConfigId};
@@ -21,6 +24,7 @@ use crate::listener::Listener;
 use crate::route::RouteConfig;
 use crate::strings::{Interner, Str};
 use crate::tables::{Destinations, Tables};
+use crate::tls::{Secrets, ServerTls};
 use crate::tracing::TraceProvider;
 
 #[derive(Default)]
@@ -38,6 +42,8 @@ pub(super) struct Listeners {
     pub(super) format_check: Option<FormatCheck>,
     /// Where spans go when a connection manager does not say.
     pub(super) trace_provider: Option<Arc<TraceProvider>>,
+    /// See [`super::Compiler::set_ticket_keys`].
+    pub(super) ticket_keys: Option<TicketKeys>,
 }
 
 struct State {
@@ -85,6 +91,9 @@ impl Listeners {
         let mut cx = Context::new(report, strings, cluster_names, &mut self.route_places);
         cx.format_check = self.format_check;
         cx.trace_provider.clone_from(&self.trace_provider);
+        if let Some(keys) = &self.ticket_keys {
+            cx.ticket_keys = keys.clone();
+        }
         let compiled = listener(&mut cx, id, &message);
         let (report, uses) = (cx.report, cx.uses);
         match compiled {
@@ -181,12 +190,28 @@ impl Listeners {
     }
 
     /// Brings into service what is complete, and forgets removed route configurations nobody uses.
-    pub(super) fn settle(&mut self, cluster_names: &mut Slots) {
-        for state in self.states.values_mut() {
+    pub(super) fn settle(
+        &mut self,
+        cluster_names: &mut Slots,
+        secrets: &Secrets,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        for (name, state) in &mut self.states {
             let ready = |pending: &mut Compiled<Listener>| {
                 pending.uses.rds.iter().all(|name| self.route_configs.contains_key(name))
+                    && pending.uses.secrets.iter().all(|name| secrets.secret(name).is_some())
             };
             let Some(pending) = state.pending.take_if(ready) else { continue };
+            let mut chains = pending.value.filter_chains.iter().filter_map(|chain| chain.tls.as_deref());
+            if let Some(problem) = chains.find_map(|tls| check_server(tls, secrets).err()) {
+                let mut report = Report::new(ResourceType::Listener, name);
+                report.refuse(problem);
+                diagnostics.extend(report.into_diagnostics());
+                // A repetition is judged again.
+                state.fingerprint = Fingerprint::NONE;
+                release(&pending.uses, cluster_names, &mut self.route_places);
+                continue;
+            }
             if let Some(old) = state.active.replace(pending) {
                 release(&old.uses, cluster_names, &mut self.route_places);
             }
@@ -209,6 +234,21 @@ impl Listeners {
         names.sort();
         names.dedup();
         names
+    }
+
+    pub(super) fn wanted_secrets(&self, wanted: &mut Wanted) {
+        let compiled = self.states.values().flat_map(|state| state.active.iter().chain(&state.pending));
+        for compiled in compiled {
+            wanted.secrets.extend(compiled.uses.secrets.iter().cloned());
+            wanted.file_secrets.extend(compiled.uses.files.iter().cloned());
+        }
+    }
+
+    /// TLS of all filter chains, of versions that wait as well.
+    pub(super) fn tls(&self) -> impl Iterator<Item = &ServerTls> {
+        let compiled = self.states.values().flat_map(|state| state.active.iter().chain(&state.pending));
+        let chains = compiled.flat_map(|compiled| compiled.value.filter_chains.iter());
+        chains.filter_map(|chain| chain.tls.as_deref())
     }
 
     pub(super) fn warming(&self) -> impl Iterator<Item = Str> {

@@ -19,6 +19,7 @@ mod page;
 mod rate_limit;
 mod route;
 mod telemetry;
+mod tls;
 mod walk;
 mod wire;
 
@@ -90,6 +91,7 @@ pub fn resource(kind: ResourceType) -> &'static Message {
         ResourceType::RouteConfiguration => &route::ROUTE_CONFIGURATION,
         ResourceType::Cluster => &cluster::CLUSTER,
         ResourceType::ClusterLoadAssignment => &cluster::LOAD_ASSIGNMENT,
+        ResourceType::Secret => &tls::SECRET,
     }
 }
 

@@ -222,6 +222,46 @@ indexed! {
         StreamId,
         /// `UNIQUE_ID`
         UniqueId,
+        /// `DOWNSTREAM_PEER_URI_SAN`
+        DownstreamPeerUriSan,
+        /// `DOWNSTREAM_PEER_DNS_SAN`
+        DownstreamPeerDnsSan,
+        /// `DOWNSTREAM_PEER_IP_SAN`
+        DownstreamPeerIpSan,
+        /// `DOWNSTREAM_PEER_SUBJECT`
+        DownstreamPeerSubject,
+        /// `DOWNSTREAM_PEER_ISSUER`
+        DownstreamPeerIssuer,
+        /// `DOWNSTREAM_PEER_SERIAL`
+        DownstreamPeerSerial,
+        /// `DOWNSTREAM_PEER_FINGERPRINT_256`
+        DownstreamPeerFingerprint,
+        /// `DOWNSTREAM_LOCAL_URI_SAN`
+        DownstreamLocalUriSan,
+        /// `DOWNSTREAM_LOCAL_DNS_SAN`
+        DownstreamLocalDnsSan,
+        /// `DOWNSTREAM_LOCAL_SUBJECT`
+        DownstreamLocalSubject,
+        /// `DOWNSTREAM_TLS_VERSION`
+        DownstreamTlsVersion,
+        /// `DOWNSTREAM_TLS_CIPHER`
+        DownstreamTlsCipher,
+        /// `DOWNSTREAM_TLS_SESSION_ID`
+        DownstreamTlsSessionId,
+        /// `UPSTREAM_PEER_URI_SAN`
+        UpstreamPeerUriSan,
+        /// `UPSTREAM_PEER_DNS_SAN`
+        UpstreamPeerDnsSan,
+        /// `UPSTREAM_PEER_SUBJECT`
+        UpstreamPeerSubject,
+        /// `UPSTREAM_PEER_ISSUER`
+        UpstreamPeerIssuer,
+        /// `UPSTREAM_TLS_VERSION`
+        UpstreamTlsVersion,
+        /// `UPSTREAM_TLS_CIPHER`
+        UpstreamTlsCipher,
+        /// `UPSTREAM_TLS_SESSION_ID`
+        UpstreamTlsSessionId,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
 pub(super) static UPSTREAM_FILTERS: AnyTypes = AnyTypes(&[(
     "envoy.tcp.metadataexchange.config.MetadataExchange",
-    AnyRule::Ignored("peer metadata is exchanged on mutual TLS only, which is refused"),
+    AnyRule::Ignored("the protocol istio-peer-exchange is not offered, so that no peer sends its metadata"),
 )]);
 
 pub(super) static PROTOCOL_OPTIONS: AnyTypes = AnyTypes(&[(
@@ -66,7 +66,11 @@ pub(super) static CLUSTER: Message = Message {
         row(43, "transport_socket_matches", Repeated(&TRANSPORT_SOCKET_MATCH)),
         row(44, "dns_failure_refresh_rate", Ignored("failed resolutions are repeated at the refresh rate")),
         row(45, "use_tcp_for_dns_lookups", Ignored("names are resolved by the system's resolver")),
-        row(46, "upstream_http_protocol_options", Refused("TLS settings are refused until TLS is supported")),
+        row(
+            46,
+            "upstream_http_protocol_options",
+            Refused("server names and validation by the authority are not supported"),
+        ),
         row(47, "track_timeout_budgets", Ignored("statistics only")),
         row(48, "upstream_config", Refused("upstream extensions are not supported")),
         row(49, "track_cluster_stats", Ignored("statistics only")),
@@ -83,7 +87,7 @@ pub(super) static CLUSTER: Message = Message {
         row(56, "round_robin_lb_config", Message(&ROUND_ROBIN)),
         row(57, "lrs_report_endpoint_metrics", Ignored("statistics only")),
         row(58, "dns_jitter", Supported),
-        row(59, "transport_socket_matcher", Refused("TLS settings are refused until TLS is supported")),
+        row(59, "transport_socket_matcher", Refused("use transport_socket_matches")),
         row(
             60,
             "per_connection_buffer_high_watermark_timeout",
@@ -114,8 +118,8 @@ pub(super) static EDS_CONFIG: Message = Message {
 pub(super) static TRANSPORT_SOCKET_MATCH: Message = Message {
     name: "envoy.config.cluster.v3.Cluster.TransportSocketMatch",
     fields: &[
-        row(1, "name", Ignored("all accepted transport sockets are the same")),
-        row(2, "match", Ignored("all accepted transport sockets are the same")),
+        row(1, "name", Ignored("counted by nothing")),
+        row(2, "match", Supported),
         row(3, "transport_socket", Message(&TRANSPORT_SOCKET)),
     ],
 };
@@ -324,10 +328,14 @@ pub(super) static UPSTREAM_HTTP_OPTIONS: Message = Message {
     name: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     fields: &[
         row(1, "common_http_protocol_options", Message(&HTTP_PROTOCOL_OPTIONS)),
-        row(2, "upstream_http_protocol_options", Refused("TLS settings are refused until TLS is supported")),
+        row(
+            2,
+            "upstream_http_protocol_options",
+            Refused("server names and validation by the authority are not supported"),
+        ),
         row(3, "explicit_http_config", Message(&EXPLICIT_HTTP)),
         row(4, "use_downstream_protocol_config", Message(&DOWNSTREAM_HTTP)),
-        row(5, "auto_config", Refused("protocols cannot be negotiated without TLS")),
+        row(5, "auto_config", Refused("the protocol is not chosen by ALPN")),
         row(6, "http_filters", Refused("upstream HTTP filters are not supported")),
         row(7, "header_validation_config", Refused(UNSUPPORTED)),
         row(8, "outlier_detection", Refused(UNSUPPORTED)),

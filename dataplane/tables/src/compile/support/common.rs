@@ -1,18 +1,13 @@
 //! Fields of messages that several resources share.
 
 use super::Rule::*;
+use super::tls::{DOWNSTREAM_TLS, UPSTREAM_TLS};
 use super::{AnyRule, AnyTypes, Message, row};
 
 pub(super) static TRANSPORT_SOCKETS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", AnyRule::Message(&RAW_BUFFER)),
-    (
-        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        AnyRule::Refused("TLS is not supported yet, so it is not accepted either"),
-    ),
-    (
-        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        AnyRule::Refused("TLS is not supported yet, so it is not accepted either"),
-    ),
+    ("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", AnyRule::Message(&DOWNSTREAM_TLS)),
+    ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", AnyRule::Message(&UPSTREAM_TLS)),
 ]);
 
 pub(super) static ADDRESS: Message = Message {

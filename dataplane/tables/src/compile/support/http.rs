@@ -45,10 +45,7 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ("envoy.extensions.filters.http.rbac.v3.RBAC", AnyRule::Message(&HTTP_RBAC)),
     ("io.istio.http.peer_metadata.Config", AnyRule::Message(&PEER_METADATA)),
     ("stats.PluginConfig", AnyRule::Message(&ISTIO_STATS)),
-    (
-        "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
-        AnyRule::Ignored("chooses ALPN values of upstream TLS, which is refused"),
-    ),
+    ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", AnyRule::Message(&ISTIO_ALPN)),
     (
         "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
         AnyRule::Refused("JWT authentication is not enforced yet, so it is not accepted either"),
@@ -77,11 +74,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         row(14, "use_remote_address", Supported),
         row(15, "generate_request_id", Supported),
         row(16, "forward_client_cert_details", Supported),
-        row(
-            17,
-            "set_current_client_cert_details",
-            Ignored("details of client certificates exist on mutual TLS only, which is refused"),
-        ),
+        row(17, "set_current_client_cert_details", Message(&CLIENT_CERT_DETAILS)),
         row(18, "proxy_100_continue", Supported),
         row(19, "xff_num_trusted_hops", Supported),
         row(20, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6", RefusedUnlessZero("not supported")),
@@ -135,11 +128,7 @@ pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
         row(57, "append_local_overload", RefusedUnlessZero("not supported")),
         row(58, "http1_safe_max_connection_duration", Ignored("affects the way of a graceful close only")),
         row(59, "stream_flush_timeout", Ignored("affects the way of a graceful close only")),
-        row(
-            60,
-            "forward_client_cert_matcher",
-            Ignored("details of client certificates exist on mutual TLS only, which is refused"),
-        ),
+        row(60, "forward_client_cert_matcher", Refused(UNSUPPORTED)),
         row(61, "forward_proto_config", Refused(UNSUPPORTED)),
         row(62, "drain_timeout_jitter", Ignored("affects the way of a graceful close only")),
     ],
@@ -166,6 +155,29 @@ pub(super) static RDS: Message = Message {
     fields: &[
         row(1, "config_source", Ignored("where to subscribe is the agent's matter")),
         row(2, "route_config_name", Supported),
+    ],
+};
+
+static ISTIO_ALPN: Message = Message {
+    name: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+    fields: &[row(1, "alpn_override", Repeated(&ISTIO_ALPN_OVERRIDE))],
+};
+
+static ISTIO_ALPN_OVERRIDE: Message = Message {
+    name: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig.AlpnOverride",
+    fields: &[row(1, "upstream_protocol", Supported), row(2, "alpn_override", Supported)],
+};
+
+static CLIENT_CERT_DETAILS: Message = Message {
+    name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+    fields: &[
+        row(1, "subject", Supported),
+        row(3, "cert", RefusedUnlessZero("whole certificates are not forwarded")),
+        row(4, "dns", Supported),
+        row(5, "uri", Supported),
+        row(6, "chain", RefusedUnlessZero("whole certificates are not forwarded")),
+        row(7, "format", RefusedUnlessZero("only the default format is written")),
+        row(8, "issuer", RefusedUnlessZero(UNSUPPORTED)),
     ],
 };
 
@@ -342,7 +354,7 @@ pub(super) static ROUTER: Message = Message {
         row(7, "suppress_grpc_request_failure_code_stats", Ignored("statistics of the router are fixed")),
         row(8, "upstream_http_filters", Refused("upstream HTTP filters are not supported")),
         row(9, "upstream_log_options", Ignored("no upstream log is accepted that they could change")),
-        row(10, "reject_connect_request_early_data", Ignored("early data needs TLS")),
+        row(10, "reject_connect_request_early_data", Ignored("early data is never taken")),
     ],
 };
 

@@ -39,7 +39,9 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
     ("ringsail.filters.network.fault.v1.TcpFault", AnyRule::Message(&TCP_FAULT)),
     (
         "envoy.tcp.metadataexchange.config.MetadataExchange",
-        AnyRule::Ignored("peer metadata is exchanged on mutual TLS only, which is refused"),
+        AnyRule::Ignored(
+            "the protocol istio-peer-exchange is not offered, so that no peer sends its metadata",
+        ),
     ),
     ("stats.PluginConfig", AnyRule::Message(&ISTIO_STATS)),
     (
