@@ -39,12 +39,16 @@ pub struct Options {
     pub cases: Vec<Case>,
 
     /// Rounds; medians are reported
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, default_value_if("quick", "true", "3"))]
     pub rounds: usize,
 
     /// Seconds of load per measurement
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, default_value_if("quick", "true", "1"))]
     pub seconds: f64,
+
+    /// Three rounds of one second: all cases in about ten minutes instead of twenty
+    #[arg(long)]
+    pub quick: bool,
 
     /// Folder for results.json, results.md and report.html
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
@@ -87,4 +91,20 @@ fn main() -> Result<()> {
         println!("wrote {}", path.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_is_shorter_unless_told_otherwise() {
+        let parse = |arguments: &[&str]| {
+            let options = Options::parse_from([&["ringsail-bench"], arguments].concat());
+            (options.rounds, options.seconds)
+        };
+        assert_eq!(parse(&[]), (5, 2.0));
+        assert_eq!(parse(&["--quick"]), (3, 1.0));
+        assert_eq!(parse(&["--quick", "--rounds", "7"]), (7, 1.0));
+    }
 }
