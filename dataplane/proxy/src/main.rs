@@ -28,9 +28,9 @@ use ringsail_engine::serving::DrainPolicy;
 use ringsail_engine::shard::{Identity, Node, Settings, Shard};
 use ringsail_runtime::engine::EngineChoice;
 use ringsail_runtime::mailbox::{mailbox, outbox};
-use ringsail_runtime::memory;
 use ringsail_runtime::publish::publication;
 use ringsail_runtime::shard::{ShardId, Shards, ShardsConfig};
+use ringsail_runtime::{limits, memory};
 use ringsail_tables::Diagnostic;
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::access_log::LogWriter;
@@ -163,6 +163,7 @@ fn run(options: Options) -> Result<(), StartError> {
     }
     // This thread read the bootstrap and only waits from here on.
     memory::give_back();
+    memory::keep_freed_for(limits::PURGE_DELAY);
 
     loop {
         match signals.wait()? {
