@@ -21,6 +21,10 @@ pub const NESTING_MAX: u32 = 64;
 /// Source: Envoy's default of that field (4096).
 pub const DIRECT_RESPONSE_BODY_BYTES_DEFAULT: u32 = 4096;
 
+/// Most values with a rate-limit bucket of their own, for one descriptor: a bucket has about 600 bytes, and a request
+/// with a new value looks at all of them.
+pub const RATE_LIMITED_VALUES_MAX: u32 = 1024;
+
 /// Longest body that a mapper of local replies gives, in bytes. Source: the same default; error pages are small.
 pub const LOCAL_REPLY_BODY_BYTES_MAX: u32 = 64 * 1024;
 

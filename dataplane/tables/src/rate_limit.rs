@@ -3,6 +3,7 @@
 //! A *descriptor* is a list of keys and values that a request is counted under. Routes say how to make descriptors
 //! ([`Rule`]); a local limit has a bucket for some of them, a rate limit service is asked about all of them.
 
+mod by_value;
 pub mod service;
 
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ use crate::request::{Request, percent_decoded, query_parameter, split_path};
 use crate::route::{HeaderMatch, QueryMatch};
 use crate::strings::Str;
 use crate::token_bucket::TokenBucket;
+
+pub use by_value::ByValue;
 
 /// How one descriptor is made. Source: `envoy.config.route.v3.RateLimit`.
 #[derive(Debug)]
@@ -287,7 +290,7 @@ pub struct LocalRateLimit {
 pub struct Limiter {
     /// For every request; `None` is no limit.
     pub bucket: Option<TokenBucket>,
-    /// For requests with a descriptor that has exactly these entries; slowest first.
+    /// For requests with a descriptor that has these entries; slowest first.
     pub descriptors: Box<[DescriptorBucket]>,
     /// Whether a request with such a descriptor takes from the general bucket as well.
     pub always_general: bool,
@@ -296,16 +299,42 @@ pub struct Limiter {
 /// A bucket for requests with one descriptor.
 #[derive(Debug)]
 pub struct DescriptorBucket {
-    /// The descriptor's keys and values, in order.
+    /// The descriptor's keys and values, in order; an empty value stands for any.
     pub entries: Box<[(Str, Str)]>,
     /// Its tokens.
-    pub bucket: TokenBucket,
+    pub tokens: Tokens,
+}
+
+/// The tokens of a descriptor.
+#[derive(Debug)]
+pub enum Tokens {
+    /// One bucket.
+    Shared(TokenBucket),
+    /// One for each value of the entries that name none.
+    ByValue(ByValue),
+}
+
+impl Tokens {
+    /// How fast they come.
+    pub fn per_second(&self) -> f64 {
+        match self {
+            Tokens::Shared(bucket) => bucket.tokens_per_second(),
+            Tokens::ByValue(buckets) => buckets.tokens_per_second(),
+        }
+    }
+
+    fn fresh(&self) -> Tokens {
+        match self {
+            Tokens::Shared(bucket) => Tokens::Shared(bucket.fresh()),
+            Tokens::ByValue(buckets) => Tokens::ByValue(buckets.fresh()),
+        }
+    }
 }
 
 impl DescriptorBucket {
     fn is_for(&self, descriptor: &Descriptor) -> bool {
         let same = |(ours, theirs): (&(Str, Str), &(String, String))| {
-            ours.0.as_str() == theirs.0 && ours.1.as_str() == theirs.1
+            ours.0.as_str() == theirs.0 && (ours.1.is_empty() || ours.1.as_str() == theirs.1)
         };
         self.entries.len() == descriptor.entries.len()
             && self.entries.iter().zip(&descriptor.entries).all(same)
@@ -329,7 +358,7 @@ impl Limiter {
             descriptors: self
                 .descriptors
                 .iter()
-                .map(|one| DescriptorBucket { entries: one.entries.clone(), bucket: one.bucket.fresh() })
+                .map(|one| DescriptorBucket { entries: one.entries.clone(), tokens: one.tokens.fresh() })
                 .collect(),
             always_general: self.always_general,
         }
@@ -342,8 +371,23 @@ impl Limiter {
     pub fn judge(&self, descriptors: &[Descriptor], shard: u32, now: Duration) -> Judgement<'_> {
         let mut slowest = None;
         for one in &self.descriptors {
-            let Some(found) = descriptors.iter().find(|descriptor| one.is_for(descriptor)) else { continue };
-            let bucket = &one.bucket;
+            let named = |descriptor: &&Descriptor| {
+                let shared = |other: &&DescriptorBucket| matches!(other.tokens, Tokens::Shared(_));
+                self.descriptors.iter().filter(shared).any(|other| other.is_for(descriptor))
+            };
+            let mut matching = descriptors.iter().filter(|descriptor| one.is_for(descriptor));
+            let (found, bucket) = match &one.tokens {
+                Tokens::Shared(bucket) => (matching.next(), Some(bucket)),
+                // A descriptor with a bucket of its own has no other.
+                Tokens::ByValue(buckets) => {
+                    let found = matching.find(|descriptor| !named(descriptor));
+                    let bucket = found.map(|found| {
+                        buckets.bucket(found.entries.iter().map(|(_, value)| value.as_str()), now)
+                    });
+                    (found, bucket)
+                }
+            };
+            let (Some(found), Some(bucket)) = (found, bucket) else { continue };
             slowest = slowest.or(Some(bucket));
             let hits = found.hits.map_or(1, |hits| u32::try_from(hits).unwrap_or(u32::MAX));
             if !bucket.take(hits, shard, now) {

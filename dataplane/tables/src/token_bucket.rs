@@ -55,6 +55,12 @@ impl TokenBucket {
         TokenBucket::with_rate(self.tokens_max, self.tokens_per_second)
     }
 
+    /// Fills it up, for another use. Shards that draw meanwhile may keep what they have.
+    pub fn refill(&self) {
+        self.empty_at.store(f64::NEG_INFINITY.to_bits(), Ordering::Relaxed);
+        self.leases.iter().for_each(|lease| lease.0.store(0, Ordering::Relaxed));
+    }
+
     /// Its size.
     pub fn tokens_max(&self) -> u32 {
         self.tokens_max

@@ -174,9 +174,8 @@ fn local_limits_have_sound_buckets() {
             "local_cluster_rate_limit: limits shared by a cluster of proxies are not supported",
         ),
         (
-            json!({"token_bucket": {"max_tokens": 1, "fill_interval": "1s"},
-                "descriptors": [{"entries": [{"key": "k"}], "token_bucket": {"fill_interval": "1s"}}]}),
-            "descriptors[0].entries[0].value: is empty: a bucket per value is not supported",
+            json!({"token_bucket": {"max_tokens": 1, "fill_interval": "1s"}, "max_dynamic_descriptors": 0}),
+            "max_dynamic_descriptors: is not in 1..=1024",
         ),
         (
             json!({"descriptors": [{"entries": [{"key": "k", "value": "v"}], "token_bucket": {"fill_interval": "1s"}}]}),

@@ -20,9 +20,10 @@ use super::matcher::{header_match, query_match};
 use super::value::{duration, runtime_fraction};
 use crate::fraction::Fraction;
 use crate::header_ops::HeaderOps;
+use crate::limits::RATE_LIMITED_VALUES_MAX;
 use crate::rate_limit::{
-    Action, Clients, DescriptorBucket, GlobalRateLimit, GlobalRateLimitOfRoute, LimitOverride, Limiter,
-    LocalRateLimit, Rule, Service, VirtualHostRules,
+    Action, ByValue, Clients, DescriptorBucket, GlobalRateLimit, GlobalRateLimitOfRoute, LimitOverride,
+    Limiter, LocalRateLimit, Rule, Service, Tokens, VirtualHostRules,
 };
 use crate::strings::Str;
 use crate::token_bucket::TokenBucket;
@@ -31,6 +32,8 @@ use crate::token_bucket::TokenBucket;
 const STAGE_MAX: u32 = 10;
 /// Source: Envoy refuses to refill more often.
 const FILL_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Source: `LocalRateLimit.max_dynamic_descriptors`.
+const VALUES_DEFAULT: u32 = 20;
 /// Source: `RateLimit.timeout`.
 const SERVICE_TIMEOUT_DEFAULT: Duration = Duration::from_millis(20);
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -190,8 +193,13 @@ pub(super) fn local(cx: &mut Context<'_>, value: &WireLocal) -> Option<Arc<Local
         Some(value) => Some(cx.at("token_bucket", |cx| token_bucket(cx, value))?),
         None => None,
     };
-    let mut descriptors: Vec<_> = cx.each("descriptors", &value.descriptors, descriptor).into();
-    descriptors.sort_by(|a, b| a.bucket.tokens_per_second().total_cmp(&b.bucket.tokens_per_second()));
+    let values_max = value.max_dynamic_descriptors.unwrap_or(VALUES_DEFAULT);
+    if !(1..=RATE_LIMITED_VALUES_MAX).contains(&values_max) {
+        return cx.refuse("max_dynamic_descriptors", format_args!("is not in 1..={RATE_LIMITED_VALUES_MAX}"));
+    }
+    let mut descriptors: Vec<_> =
+        cx.each("descriptors", &value.descriptors, |cx, value| descriptor(cx, value, values_max)).into();
+    descriptors.sort_by(|a, b| a.tokens.per_second().total_cmp(&b.tokens.per_second()));
     let always_general = value.always_consume_default_token_bucket.unwrap_or(true);
     if bucket.is_none() && !descriptors.is_empty() && always_general {
         return cx.refuse("token_bucket", "is not set");
@@ -262,19 +270,25 @@ pub(super) fn token_bucket(cx: &mut Context<'_>, value: &types::TokenBucket) -> 
     Some(TokenBucket::new(value.max_tokens, per_fill, interval))
 }
 
-fn descriptor(cx: &mut Context<'_>, value: &common::LocalRateLimitDescriptor) -> Option<DescriptorBucket> {
+fn descriptor(
+    cx: &mut Context<'_>,
+    value: &common::LocalRateLimitDescriptor,
+    values_max: u32,
+) -> Option<DescriptorBucket> {
     if value.entries.is_empty() {
         return cx.refuse("entries", "is empty");
     }
     let entries = cx.each("entries", &value.entries, |cx, entry| {
-        let key = not_empty(cx, "key", &entry.key)?;
-        if entry.value.is_empty() {
-            return cx.refuse("value", "is empty: a bucket per value is not supported");
-        }
-        Some((key, cx.intern(&entry.value)))
+        Some((not_empty(cx, "key", &entry.key)?, cx.intern(&entry.value)))
     });
     let Some(bucket) = &value.token_bucket else { return cx.refuse("token_bucket", "is not set") };
-    Some(DescriptorBucket { entries, bucket: cx.at("token_bucket", |cx| token_bucket(cx, bucket))? })
+    let bucket = cx.at("token_bucket", |cx| token_bucket(cx, bucket))?;
+    let tokens = if entries.iter().any(|(_, value)| value.is_empty()) {
+        Tokens::ByValue(ByValue::new(bucket, values_max))
+    } else {
+        Tokens::Shared(bucket)
+    };
+    Some(DescriptorBucket { entries, tokens })
 }
 
 fn additions(cx: &mut Context<'_>, field: &str, list: &[core::HeaderValueOption]) -> HeaderOps {

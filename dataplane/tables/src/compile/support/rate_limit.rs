@@ -167,7 +167,7 @@ pub(super) static LOCAL_RATE_LIMIT: Message = Message {
             Refused("limits shared by a cluster of proxies are not supported"),
         ),
         row(17, "rate_limits", Repeated(&RATE_LIMIT)),
-        row(18, "max_dynamic_descriptors", Ignored("descriptors with a bucket per value are refused")),
+        row(18, "max_dynamic_descriptors", Supported),
         row(19, "enable_retry_after_header", Supported),
     ],
 };
