@@ -23,6 +23,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "`transfer-encoding` keeps its place among the fields; Envoy moves it to their end",
     },
     Difference { case: "trailers-kept", reason: "`transfer-encoding` keeps its place, as in `post-chunked`" },
+    Difference { case: "mirror-chunks", reason: "`transfer-encoding` keeps its place, as in `post-chunked`" },
     Difference {
         case: "obs-fold",
         reason: "a folded field is refused (RFC 9112 section 5.2): parsers disagree about where it ends",

@@ -317,6 +317,12 @@ impl Observed {
         self
     }
 
+    /// Leaves out an aspect.
+    pub fn without(mut self, name: &str) -> Observed {
+        self.facets.retain(|(other, _)| other != name);
+        self
+    }
+
     /// Notes the attempts of a run as the backends saw them, without which backend.
     pub fn attempts(&mut self, run: &Run<'_>) -> &mut Observed {
         let steps: Vec<String> =

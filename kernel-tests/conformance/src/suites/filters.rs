@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::scenario::{Observed, Scenario, cluster};
+use super::http2_upstream;
+use crate::scenario::{Observed, Scenario, cluster, merge};
 use crate::suite::{Suite, filter, filter_config};
 
 /// How many requests a scenario about shares sends.
@@ -79,6 +80,54 @@ fn mirror(id: &'static str, policies: Value, mirrored: usize, fields: &'static s
             seen.sort();
             let mut observed = Observed::new();
             observed.answer("answer", run, &answer).exact("seen", seen.join("\n"));
+            Ok(observed)
+        })
+}
+
+/// Mirrors a request with a body, framed as `framing` says, to backend `backend`.
+fn mirror_body(
+    id: &'static str,
+    backend: &'static str,
+    framing: &'static str,
+    body: &'static str,
+) -> Scenario {
+    let copies: &'static str = format!("{id}-copies").leak();
+    let mut mirror = cluster(copies, &[backend]);
+    if backend.starts_with('h') {
+        merge(&mut mirror, http2_upstream());
+    }
+    Scenario::new(id)
+        .route(json!({"request_mirror_policies": [{"cluster": copies}]}))
+        .and_cluster(mirror)
+        .does(move |run| {
+            let observed = run.raw(run.request_of("POST", &format!("/{id}"), framing) + body)?;
+            run.wait_for_requests(2)?;
+            Ok(observed.without("attempts"))
+        })
+}
+
+/// Mirrors a share of many requests; which ones is drawn.
+fn mirror_share(id: &'static str, numerator: u32) -> Scenario {
+    let copies: &'static str = format!("{id}-copies").leak();
+    let policy = json!({"cluster": copies, "runtime_fraction": {"default_value": {"numerator": numerator}}});
+    Scenario::new(id)
+        .route(json!({"request_mirror_policies": [policy]}))
+        .and_cluster(cluster(copies, &["b"]))
+        .by_chance()
+        .does(|run| {
+            run.many(DRAWS, |_| String::new())?;
+            let mut seen = run.wait_for_requests(DRAWS)?;
+            // Copies go their own way: they are all here when none has come for a while.
+            loop {
+                std::thread::sleep(DELAY);
+                let now = run.seen();
+                if now.len() == seen.len() {
+                    break;
+                }
+                seen = now;
+            }
+            let mut observed = Observed::new();
+            observed.drawn("backends", seen.iter().map(|seen| seen.backend));
             Ok(observed)
         })
 }
@@ -249,6 +298,10 @@ pub fn suite() -> Suite {
             1,
             "",
         ),
+        mirror_body("mirror-body", "b", "content-length: 5\r\n", "hello"),
+        mirror_body("mirror-chunks", "b", "transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        mirror_body("mirror-body-to-http2", "ha", "content-length: 5\r\n", "hello"),
+        mirror_share("mirror-third", 33),
         mirror("mirror-to-nobody", json!([{"cluster": "mirror-to-nobody-3"}]), 0, ""),
         mirror(
             "mirror-host-as-it-is",
