@@ -39,6 +39,28 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
         AnyRule::Ignored("answers go out as the upstream encoded them"),
     ),
     (
+        "envoy.extensions.filters.http.health_check.v3.HealthCheck",
+        AnyRule::Refused("health checks are answered by the workload, or by the proxy's own status port"),
+    ),
+    ("envoy.extensions.filters.http.lua.v3.Lua", AnyRule::Refused("scripts are not run")),
+    ("envoy.extensions.filters.http.wasm.v3.Wasm", AnyRule::Refused("WebAssembly is not run")),
+    (
+        "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+        AnyRule::Refused("requests and answers cannot be handed to another service to be changed"),
+    ),
+    (
+        "envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit",
+        AnyRule::Refused("a fault's response_rate_limit is the only bandwidth there is"),
+    ),
+    (
+        "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
+        AnyRule::Refused("origins are not compared, and what should be refused must not pass"),
+    ),
+    (
+        "envoy.extensions.filters.http.oauth2.v3.OAuth2",
+        AnyRule::Refused("logins are not enforced, so they are not accepted either"),
+    ),
+    (
         "envoy.extensions.filters.http.decompressor.v3.Decompressor",
         AnyRule::Refused("bodies cannot be decoded"),
     ),

@@ -45,6 +45,10 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
     ),
     ("stats.PluginConfig", AnyRule::Message(&ISTIO_STATS)),
     (
+        "envoy.extensions.filters.network.ratelimit.v3.RateLimit",
+        AnyRule::Refused("rate limit services are asked about requests, not about connections"),
+    ),
+    (
         "envoy.extensions.filters.network.rbac.v3.RBAC",
         AnyRule::Refused("authorization is not enforced yet, so it is not accepted either"),
     ),
