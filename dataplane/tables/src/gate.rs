@@ -32,6 +32,6 @@ pub struct ConnectionLimit {
 pub struct ConnectionRate {
     /// Prefix in statistics.
     pub stat_prefix: Str,
-    /// One token for each.
-    pub bucket: TokenBucket,
+    /// One token for each; boxed, because it has a cache line for every shard.
+    pub bucket: Box<TokenBucket>,
 }

@@ -205,7 +205,7 @@ impl Exchange<'_> {
         let date = self.facts.shard.date();
         let local = LocalReply {
             status: shape.status,
-            body: &**body,
+            body,
             content_type: shape.content_type.as_bytes(),
             body_replaced: !shape.typed && **body != *reply.body,
             // Compat: to a gRPC-Web client it is an answer of any server, and rewritten as such.

@@ -61,7 +61,7 @@ fn rate(cx: &mut Context<'_>, value: &WireRate) -> Option<Option<Gate>> {
     let Some(bucket) = &value.token_bucket else { return cx.refuse("token_bucket", "is not set") };
     let rate = ConnectionRate {
         stat_prefix: cx.intern(&value.stat_prefix),
-        bucket: cx.at("token_bucket", |cx| token_bucket(cx, bucket))?,
+        bucket: Box::new(cx.at("token_bucket", |cx| token_bucket(cx, bucket))?),
     };
     Some(is_on(value.runtime_enabled.as_ref()).then_some(Gate::Rate(rate)))
 }
