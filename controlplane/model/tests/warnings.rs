@@ -126,5 +126,5 @@ fn settings_of_proxies_that_nothing_follows_are_reported() {
     };
     assert_eq!(pod("concurrency: 2"), "");
     assert!(pod("concurency: 2").contains("so the proxy runs without these settings"));
-    assert!(pod("gatewayTopology: {proxyProtocol: {}}").contains("the PROXY protocol is not supported"));
+    assert!(pod("privateKeyProvider: {cryptomb: {}}").contains("a provider of keys is not supported"));
 }

@@ -17,7 +17,7 @@ use crate::listener::chain::{self, Chain};
 use crate::listener::filters::{self, Routes, Side};
 use crate::listener::tcp::server_names;
 use crate::route::sidecar::Outbound;
-use crate::{names, route, xds};
+use crate::{names, proxy_config, route, xds};
 
 /// A Service with this label does not translate gateway ports to its target ports.
 const NO_PORT_TRANSLATION_LABEL: &str = "experimental.istio.io/disable-gateway-port-translation";
@@ -71,7 +71,7 @@ pub(crate) struct GatewayResources {
 
 /// Builds the listeners of a router and the routes they ask for.
 pub(crate) fn build(outbound: Outbound<'_>) -> GatewayResources {
-    let Outbound { mesh, proxy, view, telemetry, .. } = outbound;
+    let Outbound { mesh, proxy, view, telemetry, config } = outbound;
     let mut out = GatewayResources::default();
     for merged in merge(mesh, proxy) {
         out.ports.entry(merged.port).or_default().extend(merged.servers.iter().map(BoundServer::port));
@@ -112,6 +112,9 @@ pub(crate) fn build(outbound: Outbound<'_>) -> GatewayResources {
         };
         listener.access_log.clone_from(&telemetry.side(Role::Client).listener_log);
         chain::fill(&mut listener, chains, None, proxy.http10, None);
+        if proxy_config::expects_proxy_headers(config) {
+            listener.listener_filters.insert(0, chain::proxy_protocol());
+        }
         listener.continue_on_listener_filters_timeout = false;
         listener.listener_filters_timeout = None;
         out.listeners.push(listener);

@@ -68,6 +68,11 @@ pub(crate) fn tells_only_the_mesh(config: &ProxyConfig) -> bool {
     setting.is_some_and(|setting| setting.mode() == MetadataExchangeMode::InMesh)
 }
 
+/// Whether what stands in front of a gateway tells of its clients by the PROXY protocol.
+pub(crate) fn expects_proxy_headers(config: &ProxyConfig) -> bool {
+    config.gateway_topology.as_ref().is_some_and(|topology| topology.proxy_protocol.is_some())
+}
+
 /// Most bytes a connection of a listener may buffer.
 pub(crate) fn listener_buffer(config: &ProxyConfig, proxy: &Proxy) -> Option<u32> {
     let settings = connection_settings(config, proxy)?;

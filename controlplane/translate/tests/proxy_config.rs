@@ -112,6 +112,14 @@ fn gateways_have_a_topology_and_a_profile_for_the_edge() {
     assert_eq!(gateway.request_timeout.map(|time| time.seconds), Some(7), "what is said stays");
     assert_eq!(gateway.request_headers_timeout.map(|time| time.seconds), Some(60));
     assert_eq!(gateway.http2_protocol_options.and_then(|options| options.max_concurrent_streams), Some(100));
+    let listener_filters = |settings: &str| {
+        let seen = seen("router", settings, "{}");
+        let filters = seen.listener("0.0.0.0_80").listener_filters.iter().map(|filter| filter.name.clone());
+        filters.collect::<Vec<_>>()
+    };
+    assert!(listener_filters(settings).is_empty());
+    let behind = "{gatewayTopology: {proxyProtocol: {}}}";
+    assert_eq!(listener_filters(behind), ["envoy.filters.listener.proxy_protocol"]);
     let sidecar = manager(&seen("sidecar", settings, "{}"), "0.0.0.0_80");
     assert_eq!((sidecar.xff_num_trusted_hops, sidecar.request_headers_timeout), (0, None));
 }

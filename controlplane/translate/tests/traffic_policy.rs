@@ -129,7 +129,7 @@ fn pools_limit_connections_requests_and_retries() {
     let of = [limits.max_connections, limits.max_pending_requests, limits.max_requests, limits.max_retries];
     assert_eq!(of, [Some(1), Some(2), Some(3), Some(4)]);
     assert_eq!(cluster.connect_timeout.map(|time| time.seconds), Some(2));
-    let keep = cluster.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive.clone());
+    let keep = cluster.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive);
     let keep = keep.expect("keep-alive");
     assert_eq!(
         [keep.keepalive_probes, keep.keepalive_time, keep.keepalive_interval],
@@ -140,7 +140,7 @@ fn pools_limit_connections_requests_and_retries() {
     assert_eq!(common.idle_timeout.map(|time| time.seconds), Some(6));
     assert_eq!(common.max_connection_duration.map(|time| time.seconds), Some(8));
     let free = policy("");
-    let free = free.cluster(WEB).circuit_breakers.as_ref().expect("limits").thresholds[0].clone();
+    let free = free.cluster(WEB).circuit_breakers.as_ref().expect("limits").thresholds[0];
     assert_eq!([free.max_connections, free.max_retries], [Some(u32::MAX), Some(u32::MAX)]);
 }
 

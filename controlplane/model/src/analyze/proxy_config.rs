@@ -23,15 +23,9 @@ pub(super) fn of_workload(object: &Object) -> Vec<(String, String)> {
 
 /// Settings that have no effect, with what they are about.
 pub(super) fn unfollowed(config: &ProxyConfig) -> impl Iterator<Item = (&'static str, String)> {
-    let topology = config.gateway_topology.as_ref();
     let connections = config.connection_settings.as_ref();
     [
-        (config.private_key_provider.is_some(), "privateKeyProvider", "keys in hardware"),
-        (
-            topology.is_some_and(|topology| topology.proxy_protocol.is_some()),
-            "gatewayTopology.proxyProtocol",
-            "the PROXY protocol",
-        ),
+        (config.private_key_provider.is_some(), "privateKeyProvider", "a provider of keys"),
         (
             connections.is_some_and(|settings| settings.listener_connection_limit.is_some()),
             "connectionSettings.listenerConnectionLimit",

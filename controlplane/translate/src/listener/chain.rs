@@ -5,6 +5,7 @@ use ringsail_xds::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
 };
 use ringsail_xds::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use ringsail_xds::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use ringsail_xds::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use ringsail_xds::pack;
 
@@ -124,6 +125,11 @@ pub(crate) fn tls_inspector() -> ListenerFilter {
     let config =
         TlsInspector { initial_read_buffer_size: Some(TLS_INSPECTOR_BYTES), ..TlsInspector::default() };
     xds::listener_filter("envoy.filters.listener.tls_inspector", pack(&config))
+}
+
+/// Takes the client's address from what stands in front of the gateway. Comes before all that looks at the bytes.
+pub(crate) fn proxy_protocol() -> ListenerFilter {
+    xds::listener_filter("envoy.filters.listener.proxy_protocol", pack(&ProxyProtocol::default()))
 }
 
 /// Tells plaintext HTTP from other bytes.
