@@ -146,8 +146,8 @@ impl Shared {
         self.stats.spans()
     }
 
-    /// An endpoint of a cluster, by chance.
-    fn endpoint(&self, cluster: &str) -> Option<Address> {
+    /// An endpoint of a cluster, by chance, and whether it is to be reached by TLS.
+    fn endpoint(&self, cluster: &str) -> Option<(Address, bool)> {
         let tables = self.state.borrow().tables.clone();
         let cluster = tables.cluster_named(cluster)?;
         let usable = |health| matches!(health, Health::Healthy | Health::Degraded);
@@ -157,7 +157,8 @@ impl Shared {
         let (first, ..) = endpoints.first()?;
         let candidates: Vec<_> = endpoints.iter().filter(|(priority, ..)| priority == first).collect();
         let (.., endpoint) = candidates.get(fastrand::usize(..candidates.len()))?;
-        Some(endpoint.address.clone())
+        let transports = &cluster.cluster.connection.transports;
+        Some((endpoint.address.clone(), transports.of(endpoint.metadata.as_deref()).is_some()))
     }
 }
 
@@ -264,10 +265,16 @@ async fn deliver(
 }
 
 async fn connect(destination: &Destination, shared: &Shared) -> Result<Line, (Problem, String)> {
-    let Some(address) = shared.endpoint(&destination.cluster) else {
+    let Some((address, is_secured)) = shared.endpoint(&destination.cluster) else {
         return Err((Problem::NoEndpoint, "no such cluster, or none of its endpoints is healthy".to_owned()));
     };
     let not_connected = |reason: String| (Problem::NotConnected, reason);
+    if is_secured {
+        // What is to be sealed is not sent in the clear.
+        return Err(not_connected(
+            "the collector's cluster asks for TLS, which is not spoken to collectors".to_owned(),
+        ));
+    }
     match &destination.call {
         Call::HttpPost { .. } => http_line(&address).await.map_err(not_connected),
         Call::GrpcUnary { authority, .. } => {

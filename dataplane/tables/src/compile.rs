@@ -299,8 +299,8 @@ impl Compiler {
 
 /// All that handshakes are made with.
 fn users<'a>(clusters: &'a Clusters, listeners: &'a Listeners) -> impl Iterator<Item = Use<'a>> + 'a {
-    let servers = listeners.tls().map(|tls| Use::Server(tls));
-    servers.chain(clusters.tls().map(|tls| Use::Client(tls)))
+    let servers = listeners.tls().map(Use::Server);
+    servers.chain(clusters.tls().map(Use::Client))
 }
 
 /// Decodes a resource the walk has passed. The name inside must be the one it was delivered under.

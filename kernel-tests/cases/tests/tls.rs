@@ -70,6 +70,8 @@ impl Pki {
             "@type": format!("{TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
             "sni": "outbound_.80_._.web.shop.svc.cluster.local",
             "common_tls_context": {
+                // As Istio sets it; Envoy's own default for clients ends at TLS 1.2.
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
                 "alpn_protocols": alpn, "tls_certificates": [self.certificate(name)],
                 "validation_context": {"trusted_ca": {"filename": self.file("ca.pem")},
                     "match_typed_subject_alt_names": names}}}})
@@ -85,18 +87,13 @@ fn request() -> Request {
 fn server(pki: &Pki) -> Value {
     let told = [
         ("x-peer", "%DOWNSTREAM_PEER_URI_SAN%"),
-        ("x-local", "%DOWNSTREAM_LOCAL_URI_SAN%"),
         ("x-tls", "%DOWNSTREAM_TLS_VERSION%"),
         ("x-sni", "%REQUESTED_SERVER_NAME%"),
         ("x-protocol", "%PROTOCOL%"),
         ("x-xfcc", "%REQ(x-forwarded-client-cert)%"),
     ];
-    // Only ringsail's own names of values in headers; the others are in the access log.
-    let told: Vec<Value> = told
-        .iter()
-        .filter(|(name, _)| *name != "x-local")
-        .map(|(key, value)| json!({"header": {"key": key, "value": value}}))
-        .collect();
+    let told: Vec<Value> =
+        told.iter().map(|(key, value)| json!({"header": {"key": key, "value": value}})).collect();
     let mut listener = http_listener(
         "tls",
         inline_routes(json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200},
@@ -106,6 +103,9 @@ fn server(pki: &Pki) -> Value {
     manager["forward_client_cert_details"] = json!("SANITIZE_SET");
     manager["set_current_client_cert_details"] = json!({"subject": true, "uri": true, "dns": true});
     listener["filter_chains"][0]["transport_socket"] = pki.server("web");
+    // Without it Envoy does not know the server name.
+    listener["listener_filters"] = json!([{"name": "envoy.filters.listener.tls_inspector", "typed_config":
+        {"@type": format!("{TYPE}envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector")}}]);
     bootstrap(json!([listener]), json!([]))
 }
 

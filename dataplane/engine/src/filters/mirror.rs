@@ -41,7 +41,6 @@ use crate::limits::{MIRROR_DURATION_MAX, MIRRORS_MAX};
 use crate::message::{Answer, Lost, Outgoing};
 use crate::progress::Progress;
 use crate::shard::Shard;
-use crate::stream::Stream;
 use crate::upstream::{self, Carries, Choice, ClusterState, Dial, Lease, Outcome, Reuse, Wish};
 
 /// What all copies of a shard share.

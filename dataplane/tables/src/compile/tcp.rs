@@ -151,7 +151,7 @@ fn connect_on_data(cx: &mut Context<'_>, value: &tcp::TcpProxy) -> Option<bool> 
         }
         Ok(tcp::UpstreamConnectMode::OnDownstreamData) => Some(true),
         Ok(tcp::UpstreamConnectMode::OnDownstreamTlsHandshake) => {
-            cx.refuse("upstream_connect_mode", "TLS is not terminated yet")
+            cx.refuse("upstream_connect_mode", "ON_DOWNSTREAM_TLS_HANDSHAKE is not supported")
         }
         Err(_) => cx.refuse("upstream_connect_mode", "is not known"),
     }
