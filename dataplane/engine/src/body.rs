@@ -82,13 +82,13 @@ impl<'a> RequestBody<'a> {
             if self.incoming.is_empty() {
                 self.fill().await.map_err(|_| Failure::ClientGone)?;
             }
-            let piece = self.piece()?;
-            progress.count_received(piece.data.len(), self.data(&piece));
+            let taken = self.take()?;
+            progress.count_received(taken.received(), taken.data());
             progress.touch();
-            if piece.end {
+            if taken.end() {
                 progress.complete_request();
             }
-            self.incoming.consume(piece.consumed);
+            drop(taken);
             if self.kept.lost {
                 return Ok(false);
             }
@@ -115,8 +115,8 @@ impl<'a> RequestBody<'a> {
         self.incoming.fill().await
     }
 
-    /// Finds the next piece in the bytes at hand.
-    pub fn piece(&mut self) -> Result<Piece, Failure> {
+    /// Takes the next piece of the bytes at hand.
+    pub fn take(&mut self) -> Result<Taken<'_, 'a>, Failure> {
         let piece = self.incoming.piece().map_err(Failure::Codec)?;
         let mut data = self.incoming.bytes().get(piece.data.clone()).unwrap_or_default();
         if let Some(decoder) = &mut self.base64 {
@@ -129,15 +129,7 @@ impl<'a> RequestBody<'a> {
                 tap.complete(self.incoming.trailers());
             }
         }
-        Ok(piece)
-    }
-
-    /// What goes on of the piece that was found last.
-    pub fn data(&self, piece: &Piece) -> &[u8] {
-        match &self.base64 {
-            Some(decoder) => decoder.decoded(),
-            None => self.incoming.bytes().get(piece.data.clone()).unwrap_or_default(),
-        }
+        Ok(Taken { body: self, piece })
     }
 
     /// Takes what came already and nobody has read, because nobody will any more: a request that is complete with it
@@ -166,6 +158,46 @@ impl<'a> RequestBody<'a> {
     pub async fn client_gone(&mut self) -> Failure {
         self.incoming.gone().await;
         Failure::ClientGone
+    }
+}
+
+/// A piece of the body. Its bytes are used up when this goes, however it goes: an attempt that is given up while its
+/// upstream takes nothing has them in what was kept, and the decoder has counted them. Left behind, they would be read
+/// as body again, or as the next request.
+#[derive(Debug)]
+pub struct Taken<'b, 'a> {
+    body: &'b mut RequestBody<'a>,
+    piece: Piece,
+}
+
+impl Taken<'_, '_> {
+    /// What goes on.
+    pub fn data(&self) -> &[u8] {
+        match &self.body.base64 {
+            Some(decoder) => decoder.decoded(),
+            None => self.body.incoming.bytes().get(self.piece.data.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Bytes of it that came.
+    pub fn received(&self) -> usize {
+        self.piece.data.len()
+    }
+
+    /// Whether the body ends with it.
+    pub fn end(&self) -> bool {
+        self.piece.end
+    }
+
+    /// Whether another attempt can send the body from its beginning.
+    pub fn is_repeatable(&self) -> bool {
+        self.body.is_repeatable()
+    }
+}
+
+impl Drop for Taken<'_, '_> {
+    fn drop(&mut self) {
+        self.body.incoming.consume(self.piece.consumed);
     }
 }
 

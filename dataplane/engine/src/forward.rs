@@ -107,17 +107,17 @@ async fn send_body(
             upstream.flush().await?;
             body.fill().await?;
         }
-        let piece = body.piece().map_err(Stopped::Failed)?;
-        let data = body.data(&piece);
-        progress.count_received(piece.data.len(), data);
+        let taken = body.take().map_err(Stopped::Failed)?;
+        progress.count_received(taken.received(), taken.data());
         progress.touch();
-        progress.body_lost.set(!body.is_repeatable());
-        if piece.end {
+        progress.body_lost.set(!taken.is_repeatable());
+        let end = taken.end();
+        if end {
             progress.complete_request();
         }
-        upstream.data(data).await?;
-        body.incoming.consume(piece.consumed);
-        if piece.end {
+        upstream.data(taken.data()).await?;
+        drop(taken);
+        if end {
             upstream.finish(body.incoming.trailers()).await?;
         } else if body.incoming.is_empty() {
             upstream.flush().await?;
