@@ -334,7 +334,9 @@ impl<'a> Exchange<'a> {
         // Answer here, or forward: attempts until one gives an answer that is wanted, then that answer.
         let forward = match &found.route.action {
             Action::Redirect(redirect) => return self.redirect(redirect, &found).await.map(Outcome::Ended),
-            Action::DirectResponse(direct) => return self.direct_response(direct).await.map(Outcome::Ended),
+            Action::DirectResponse(direct) => {
+                return self.direct_response(direct, &found).await.map(Outcome::Ended);
+            }
             Action::Forward(forward) => forward,
         };
         let Target::Cluster(cluster) = target else {

@@ -1,8 +1,8 @@
 //! Answers of our own: written into a response head as Envoy writes them.
 //!
-//! Compat: header order is *the filter's own*, `content-length`, `content-type`, `date`, `server`,
-//! `connection: close`; without a body there is no content type and `content-length: 0` comes last. A gRPC
-//! request gets HTTP 200 and the outcome in `grpc-status` and `grpc-message`.
+//! Compat: header order is *the filter's own*, `content-length`, `content-type`, `date`, `server`, `x-request-id`, `via`,
+//! `connection: close`; without a body there is no content type and `content-length: 0` comes last, but for statuses
+//! that have no body (204, 304). A gRPC request gets HTTP 200 and the outcome in `grpc-status` and `grpc-message`.
 
 use ringsail_http::{BodyLength, EditError, Framing, ResponseHead};
 
@@ -31,6 +31,10 @@ pub struct LocalReply<'a> {
     pub date: &'a [u8],
     /// Value of `server`; `None` leaves it out.
     pub server: Option<&'a [u8]>,
+    /// Value of `x-request-id`; `None` leaves it out.
+    pub request_id: Option<&'a [u8]>,
+    /// Value of `via`; empty leaves it out.
+    pub via: &'a [u8],
 }
 
 impl LocalReply<'_> {
@@ -72,7 +76,7 @@ impl LocalReply<'_> {
     pub fn finish(self, head: &mut ResponseHead) -> Result<bool, EditError> {
         self.write_tail(head)?;
         let with_body = !self.grpc && !self.body.is_empty() && !self.head_only;
-        let bodiless = !self.grpc && matches!(self.status, 100..200 | 204);
+        let bodiless = !self.grpc && matches!(self.status, 100..200 | 204 | 304);
         let body = match (self.grpc || self.body.is_empty(), self.head_only && !self.grpc) {
             // There is nothing whose length could be told (RFC 9110 section 8.6).
             (true, _) if bodiless => BodyLength::None,
@@ -94,6 +98,12 @@ impl LocalReply<'_> {
         fields.append("date", self.date)?;
         if let Some(server) = self.server {
             fields.append("server", server)?;
+        }
+        if let Some(id) = self.request_id {
+            fields.set("x-request-id", id)?;
+        }
+        if !self.via.is_empty() {
+            fields.append("via", self.via)?;
         }
         if self.close {
             fields.append("connection", b"close")?;

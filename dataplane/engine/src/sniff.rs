@@ -145,8 +145,8 @@ async fn look(stream: &Stream, inflow: &mut Inflow, inspectors: Inspectors) -> i
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// `None` when more bytes are needed.
-fn recognize(bytes: &[u8], inspectors: Inspectors) -> Option<Protocol> {
+/// What these first bytes of a connection are; `None` when more are needed. More of them never change an answer.
+pub fn recognize(bytes: &[u8], inspectors: Inspectors) -> Option<Protocol> {
     if inspectors.tls {
         // A TLS record of type handshake, version 3.x, that begins with a client hello.
         let hello: [&[u8]; 6] = [&[0x16], &[0x03], &[0, 1, 2, 3, 4], &[], &[], &[0x01]];

@@ -69,12 +69,13 @@ impl Request for RoutedView<'_> {
     }
 }
 
-/// Envoy takes the scheme from `x-forwarded-proto`, which is set by now, when it names one.
+/// The scheme that the request names itself (HTTP/2's `:scheme`, an absolute target).
+///
+/// Compat: without one, Envoy takes it from `x-forwarded-proto`, which is set by now, when it names one.
 pub fn scheme(head: &RequestHead) -> &'static str {
-    match head.fields().get("x-forwarded-proto") {
-        Some(b"https") => "https",
-        _ => "http",
-    }
+    let own = head.target_scheme();
+    let named = if own.is_empty() { head.fields().get("x-forwarded-proto").unwrap_or_default() } else { own };
+    if named.eq_ignore_ascii_case(b"https") { "https" } else { "http" }
 }
 
 /// The decoder accepts visible ASCII only in these parts.

@@ -349,9 +349,9 @@ scope! {
         PassthroughInternalRedirectPredicate = "passthrough_internal_redirect_predicate",
         /// Answers that the fault filter slowed down.
         FaultResponseRlInjected = "fault.response_rl_injected",
-        /// Requests answered with a redirect.
+        /// Always 0, as in Envoy, which counts redirects as direct responses.
         RqRedirect = "rq_redirect",
-        /// Requests answered directly.
+        /// Requests that a route answered itself, also with a redirect.
         RqDirectResponse = "rq_direct_response",
         /// Requests sent on to a cluster.
         RqTotal = "rq_total",

@@ -203,6 +203,11 @@ impl Exchange<'_> {
             Some(_) | None => Shape { status: reply.status, content_type: TEXT, typed: false },
         };
         let date = self.facts.shard.date();
+        // The request's fields are not ours to keep while the filters below edit.
+        let request_id = match self.facts.manager.always_set_request_id_in_response {
+            true => self.request.fields().get("x-request-id").map(<[u8]>::to_vec),
+            false => None,
+        };
         let local = LocalReply {
             status: shape.status,
             body,
@@ -215,6 +220,8 @@ impl Exchange<'_> {
             close,
             date: &date,
             server: response::server_of_local_reply(self.facts.manager),
+            request_id: request_id.as_deref(),
+            via: self.facts.manager.via.as_bytes(),
         };
         local.begin(self.response)?;
         self.trail.status = self.response.status();
@@ -281,6 +288,7 @@ impl Exchange<'_> {
 
     /// The virtual host wants https.
     pub(super) async fn redirect_to_https(&mut self) -> Result<Ending, Failure> {
+        self.facts.connection.count(HttpCounter::RqDirectResponse);
         self.text.clear();
         self.text.extend_from_slice(b"https://");
         let authority = self.request.authority().unwrap_or_default();
@@ -297,14 +305,19 @@ impl Exchange<'_> {
         redirect: &Redirect,
         found: &RouteMatch<'_>,
     ) -> Result<Ending, Failure> {
-        self.facts.connection.count(HttpCounter::RqRedirect);
+        // Compat: Envoy counts every route that answers itself here, and nothing as `rq_redirect`.
+        self.facts.connection.count(HttpCounter::RqDirectResponse);
+        self.response.reset(redirect.status);
+        self.locate(redirect, found)?;
+        Ok(self.reply(Reply::new(redirect.status, "direct_response")).await)
+    }
+
+    fn locate(&mut self, redirect: &Redirect, found: &RouteMatch<'_>) -> Result<(), Failure> {
         let mut location = String::new();
         redirect.location(&RequestView(self.request), &found.route.matcher.path, &mut location);
         self.text.clear();
         self.text.extend_from_slice(location.as_bytes());
-        self.response.reset(redirect.status);
-        self.set_location()?;
-        Ok(self.reply(Reply::new(redirect.status, "direct_response")).await)
+        self.set_location()
     }
 
     fn set_location(&mut self) -> Result<(), Failure> {
@@ -313,9 +326,17 @@ impl Exchange<'_> {
     }
 
     /// A route that answers itself.
-    pub(super) async fn direct_response(&mut self, direct: &DirectResponse) -> Result<Ending, Failure> {
+    pub(super) async fn direct_response(
+        &mut self,
+        direct: &DirectResponse,
+        found: &RouteMatch<'_>,
+    ) -> Result<Ending, Failure> {
         self.facts.connection.count(HttpCounter::RqDirectResponse);
         self.response.reset(direct.status);
+        // Compat: Envoy names the request's own place where the status wants a place (RFC 9110 §15.3.2, §15.4).
+        if direct.status == 201 || (300..400).contains(&direct.status) {
+            self.locate(&Redirect::nowhere(direct.status), found)?;
+        }
         let made = match &direct.format {
             Some(format) => {
                 if format.content_type != *TEXT {

@@ -107,6 +107,14 @@ pub fn settle_fields(
         head.fields_mut().set("x-forwarded-port", port.text())?;
     }
 
+    if !manager.via.is_empty() {
+        let mut value = Vec::new();
+        if head.fields().get_joined("via", &mut value) {
+            value.extend_from_slice(b", ");
+        }
+        value.extend_from_slice(manager.via.as_bytes());
+        head.fields_mut().set("via", &value)?;
+    }
     let client = client.or(peer.address);
     let internal = single_address
         && match client {
@@ -127,14 +135,6 @@ pub fn settle_fields(
         if replace || !head.fields().contains("x-request-id") {
             head.fields_mut().set("x-request-id", &request_id::uuid4(random()))?;
         }
-    }
-    if !manager.via.is_empty() {
-        let mut value = Vec::new();
-        if head.fields().get_joined("via", &mut value) {
-            value.extend_from_slice(b", ");
-        }
-        value.extend_from_slice(manager.via.as_bytes());
-        head.fields_mut().set("via", &value)?;
     }
     Ok(Origin { client, internal })
 }

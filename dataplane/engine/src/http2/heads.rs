@@ -67,21 +67,23 @@ pub(super) fn read_request(
                 UnderscoreHeaders::Reject => return Err(Refused::Underscore),
             }
         }
-        let values = parts.headers.get_all(name);
         if name == http::header::COOKIE {
-            // Crumbs, RFC 9113 §8.2.3.
-            let crumbs: Vec<&[u8]> = values.iter().map(HeaderValue::as_bytes).collect();
-            let cookie = crumbs.join(&b"; "[..]);
-            bytes += name.as_str().len() + cookie.len();
-            count += 1;
-            head.fields_mut().receive(b"cookie", &cookie);
             continue;
         }
-        for value in values {
+        for value in parts.headers.get_all(name) {
             bytes += name.as_str().len() + value.len();
             count += 1;
             head.fields_mut().receive(name.as_str().as_bytes(), value.as_bytes());
         }
+    }
+    // Crumbs, RFC 9113 §8.2.3. Compat: joined behind all other fields.
+    let crumbs: Vec<&[u8]> =
+        parts.headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if !crumbs.is_empty() {
+        let cookie = crumbs.join(&b"; "[..]);
+        bytes += http::header::COOKIE.as_str().len() + cookie.len();
+        count += 1;
+        head.fields_mut().receive(b"cookie", &cookie);
     }
     head.fields_mut().seal();
     if bytes > manager.request_head_bytes_max as usize {

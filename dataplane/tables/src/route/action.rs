@@ -374,6 +374,11 @@ pub struct Redirect {
 }
 
 impl Redirect {
+    /// One that changes nothing.
+    pub fn nowhere(status: u16) -> Redirect {
+        Redirect { status, scheme: None, host: None, port: None, path: PathRewrite::Keep, strip_query: false }
+    }
+
     /// Appends the value of `location`. `matched` is the route's path condition.
     ///
     /// Compat: a default port (80 for http, 443 for https, by `x-forwarded-proto`) of the request's authority is dropped
