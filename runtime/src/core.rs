@@ -20,6 +20,7 @@ use crate::{
     remote::{Remote, order},
     shard::ShardId,
     stats::ShardStats,
+    time,
     waker::TaskName,
     wheel::Wheel,
 };
@@ -93,7 +94,7 @@ impl Core {
         stats: Arc<ShardStats>,
         remote: Arc<Remote>,
     ) -> Self {
-        let now = Instant::now();
+        let now = time::precise_now();
         Core {
             id,
             engine,
@@ -186,7 +187,7 @@ impl Future for Root {
         core.in_turn.set(true);
         core.root.borrow_mut().get_or_insert_with(|| cx.waker().clone());
         core.stats.turns.add(1);
-        core.now.set(Instant::now());
+        core.now.set(time::precise_now());
         let mut event_failed = false;
         while let Poll::Ready(result) = this.event.poll_readable(cx) {
             core.take_remote();

@@ -147,7 +147,7 @@ impl Executor {
 
     /// Polls the task at the head of the queue.
     pub(crate) fn run_next(&self) -> Ran {
-        let Some(index) = self.queue.borrow_mut().pop_front() else { return Ran::Nothing };
+        let Some(index) = self.next() else { return Ran::Nothing };
         let (name, future) = {
             let mut slots = self.slots.borrow_mut();
             let slot = &mut slots[index as usize];
@@ -185,6 +185,19 @@ impl Executor {
         slot.future = Some(future);
         drop(slots);
         if self.end(index, ending) { ran } else { Ran::Panicked }
+    }
+
+    /// Takes the next task from the queue.
+    fn next(&self) -> Option<u32> {
+        let mut queue = self.queue.borrow_mut();
+        #[cfg(feature = "sim")]
+        let next = {
+            let chosen = crate::sim::choose(queue.len());
+            queue.remove(chosen)
+        };
+        #[cfg(not(feature = "sim"))]
+        let next = queue.pop_front();
+        next
     }
 
     /// Frees the slot and drops its future. `false` when the drop panicked.

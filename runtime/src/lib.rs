@@ -58,6 +58,8 @@ pub mod random;
 mod reactor;
 mod remote;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stats;
 pub mod task;
 pub mod time;

@@ -29,6 +29,8 @@ use monoio::{
 };
 use pin_project_lite::pin_project;
 
+#[cfg(feature = "sim")]
+use crate::sim;
 use crate::{
     engine::{self, Engine, EngineChoice, EngineError, EngineReport, RingConfig, RingFlags},
     limits,
@@ -95,8 +97,7 @@ impl Reactor {
 /// A non-blocking descriptor watched by the driver of the current shard. Closed when dropped, as soon as the
 /// driver has let go of it.
 pub(crate) struct Watched {
-    // Any pollable descriptor fits; the Unix stream is the least monoio type that watches without reading.
-    handle: Rc<UnixStream>,
+    handle: Handle,
     engine: Engine,
     /// The last read found less than it asked for: the next one waits first. Kept by the callers.
     pub(crate) drained: Cell<bool>,
@@ -104,12 +105,25 @@ pub(crate) struct Watched {
     write: RefCell<Option<Wait>>,
 }
 
+enum Handle {
+    // Any pollable descriptor fits; the Unix stream is the least monoio type that watches without reading.
+    Kernel(Rc<UnixStream>),
+    #[cfg(feature = "sim")]
+    Simulated(Rc<sim::Socket>),
+}
+
 type Wait = Pin<Box<dyn WaitAgain>>;
 
 impl Watched {
     /// Hands a non-blocking descriptor to the driver, which is of this engine. Only inside [`Reactor::block_on`].
     pub(crate) fn new(descriptor: OwnedFd, engine: Engine) -> io::Result<Self> {
-        let handle = Rc::new(UnixStream::from_std(StdUnixStream::from(descriptor))?);
+        #[cfg(feature = "sim")]
+        let handle = match sim::driver() {
+            Some(driver) => Handle::Simulated(driver.watch(descriptor)),
+            None => Handle::Kernel(Rc::new(UnixStream::from_std(StdUnixStream::from(descriptor))?)),
+        };
+        #[cfg(not(feature = "sim"))]
+        let handle = Handle::Kernel(Rc::new(UnixStream::from_std(StdUnixStream::from(descriptor))?));
         Ok(Watched {
             handle,
             engine,
@@ -120,15 +134,24 @@ impl Watched {
     }
 
     pub(crate) fn raw(&self) -> RawFd {
-        self.handle.as_raw_fd()
+        match &self.handle {
+            Handle::Kernel(handle) => handle.as_raw_fd(),
+            #[cfg(feature = "sim")]
+            Handle::Simulated(socket) => socket.raw(),
+        }
     }
 
     /// Ready when a read would not block: data, end of stream or an error. One task may wait at a time. The
     /// wait stays armed when the future that polled it is dropped, so a dropped wait costs nothing.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let handle = match &self.handle {
+            Handle::Kernel(handle) => handle,
+            #[cfg(feature = "sim")]
+            Handle::Simulated(socket) => return socket.poll(sim::Side::Read, cx),
+        };
         let mut wait = self.read.borrow_mut();
         let wait = wait.get_or_insert_with(|| {
-            let handle = self.handle.clone();
+            let handle = handle.clone();
             wait_again(self.engine, move |cached| {
                 let handle = handle.clone();
                 async move { handle.readable(cached).await }
@@ -139,9 +162,14 @@ impl Watched {
 
     /// Ready when a write would not block; otherwise as [`Watched::poll_readable`].
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let handle = match &self.handle {
+            Handle::Kernel(handle) => handle,
+            #[cfg(feature = "sim")]
+            Handle::Simulated(socket) => return socket.poll(sim::Side::Write, cx),
+        };
         let mut wait = self.write.borrow_mut();
         let wait = wait.get_or_insert_with(|| {
-            let handle = self.handle.clone();
+            let handle = handle.clone();
             wait_again(self.engine, move |cached| {
                 let handle = handle.clone();
                 async move { handle.writable(cached).await }
@@ -152,11 +180,19 @@ impl Watched {
 
     /// A wait for readability is in the driver's hands.
     pub(crate) fn awaits_readable(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if let Handle::Simulated(socket) = &self.handle {
+            return socket.awaits(sim::Side::Read);
+        }
         self.read.borrow().as_ref().is_some_and(|wait| wait.is_armed())
     }
 
     /// A wait for writability is in the driver's hands.
     pub(crate) fn awaits_writable(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if let Handle::Simulated(socket) = &self.handle {
+            return socket.awaits(sim::Side::Write);
+        }
         self.write.borrow().as_ref().is_some_and(|wait| wait.is_armed())
     }
 }
@@ -224,24 +260,34 @@ impl<M: FnMut(bool) -> F, F: Future<Output = io::Result<()>>> WaitAgain for Repe
 
 /// The loop's one timer.
 pub(crate) struct LoopTimer {
-    sleep: Pin<Box<Sleep>>,
+    /// `None` in a simulation only.
+    sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
 }
 
 impl LoopTimer {
     pub(crate) fn new() -> Self {
-        LoopTimer { sleep: Box::pin(monoio::time::sleep(Duration::ZERO)), armed: None }
+        #[cfg(feature = "sim")]
+        if sim::driver().is_some() {
+            return LoopTimer { sleep: None, armed: None };
+        }
+        LoopTimer { sleep: Some(Box::pin(monoio::time::sleep(Duration::ZERO))), armed: None }
     }
 
     /// Makes the loop poll its root no later than at `deadline` (up to 1 ms more: monoio's tick). It may poll
     /// earlier: a timer that was canceled is left to fire.
     pub(crate) fn poll_at(&mut self, deadline: Instant, now: Instant, cx: &mut Context<'_>) {
+        #[cfg(feature = "sim")]
+        if let Some(driver) = sim::driver() {
+            return driver.poll_at(deadline);
+        }
         if self.armed.is_some_and(|armed| armed <= deadline && armed > now) {
             return;
         }
         self.armed = Some(deadline);
-        self.sleep.as_mut().reset(DriverInstant::from_std(deadline));
-        if self.sleep.as_mut().poll(cx).is_ready() {
+        let Some(sleep) = &mut self.sleep else { return };
+        sleep.as_mut().reset(DriverInstant::from_std(deadline));
+        if sleep.as_mut().poll(cx).is_ready() {
             self.armed = None;
             cx.waker().wake_by_ref();
         }
@@ -273,6 +319,10 @@ impl DriverPass {
     }
 
     pub(crate) fn request(&self, root: &Waker) {
+        #[cfg(feature = "sim")]
+        if let Some(driver) = sim::driver() {
+            return driver.turn_again();
+        }
         match self {
             DriverPass::IoUring(always) => {
                 let pass = always.poll_readable(&mut Context::from_waker(root));

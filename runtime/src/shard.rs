@@ -282,22 +282,42 @@ where
     M: FnOnce() -> F,
     F: Future<Output = ()> + 'static,
 {
-    reactor.block_on(async {
-        let main_ended = Rc::new(Cell::new(false));
-        let root = Root::new(core.clone(), main_ended.clone())?;
-        ready();
-        let entered = Entered::new(core.clone());
-        let main = task::spawn(main());
-        drop(task::spawn(async move {
-            // However it ended; a panic was counted already.
-            let _ = main.await;
-            main_ended.set(true);
-        }));
-        root.await;
-        // Tasks go while the driver still takes their sockets' closes.
-        drop(entered);
-        Ok(())
-    })
+    reactor.block_on(life(core, ready, main))
+}
+
+/// A shard's life as the simulated driver polls it, and its statistics.
+#[cfg(feature = "sim")]
+pub(crate) fn simulated<M, F>(main: M) -> io::Result<(impl Future<Output = io::Result<()>>, Arc<ShardStats>)>
+where
+    M: FnOnce() -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let stats = Arc::<ShardStats>::default();
+    let (engine, limits) = (crate::engine::Engine::Epoll, ShardLimits::default());
+    let core = Rc::new(Core::new(ShardId(0), engine, limits, stats.clone(), Remote::register()?));
+    Ok((life(core, || (), main), stats))
+}
+
+/// From the first task to the last drop.
+async fn life<M, F>(core: Rc<Core>, ready: impl FnOnce(), main: M) -> io::Result<()>
+where
+    M: FnOnce() -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let main_ended = Rc::new(Cell::new(false));
+    let root = Root::new(core.clone(), main_ended.clone())?;
+    ready();
+    let entered = Entered::new(core.clone());
+    let main = task::spawn(main());
+    drop(task::spawn(async move {
+        // However it ended; a panic was counted already.
+        let _ = main.await;
+        main_ended.set(true);
+    }));
+    root.await;
+    // Tasks go while the driver still takes their sockets' closes.
+    drop(entered);
+    Ok(())
 }
 
 /// The processors this thread may run on.

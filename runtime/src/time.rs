@@ -23,6 +23,9 @@ pub fn now() -> Instant {
 
 /// The true time, about 25 ns. For latencies that are reported.
 pub fn precise_now() -> Instant {
+    #[cfg(feature = "sim")]
+    return crate::sim::now();
+    #[cfg(not(feature = "sim"))]
     Instant::now()
 }
 

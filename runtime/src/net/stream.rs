@@ -123,6 +123,8 @@ impl Stream {
 
     /// Receives at most `wanted` bytes into the lease's room, which has as many; `None` when nothing is there.
     fn receive(&self, lease: &mut Lease, wanted: usize) -> io::Result<Option<usize>> {
+        #[cfg(feature = "sim")]
+        let wanted = crate::sim::cut(wanted);
         let room = &mut lease.room()[..wanted];
         match retry(|| socket::recv(self.inner.io.raw(), room, MsgFlags::empty())) {
             Ok(count) => {
@@ -159,6 +161,8 @@ impl Stream {
 
     /// [`Stream::send`] for hand-written futures.
     pub fn poll_send(&self, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        #[cfg(feature = "sim")]
+        let bytes = &bytes[..crate::sim::cut(bytes.len())];
         self.poll_write(cx, || {
             socket::send(self.inner.io.raw(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
         })
@@ -168,6 +172,8 @@ impl Stream {
     pub fn poll_send_vectored(&self, parts: &[IoSlice<'_>], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_write(cx, || {
             let batch = &parts[..parts.len().min(SLICES_MAX)];
+            #[cfg(feature = "sim")]
+            let batch = &batch[..crate::sim::cut(batch.len())];
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
             socket::sendmsg::<SockaddrStorage>(self.inner.io.raw(), batch, &[], flags, None)
         })
@@ -311,6 +317,11 @@ impl Stream {
             ready!(self.poll_budget(cx));
             if self.inner.io.awaits_writable() {
                 ready!(self.inner.io.poll_writable(cx))?;
+            }
+            #[cfg(feature = "sim")]
+            if crate::sim::blocks() {
+                ready!(self.inner.io.poll_writable(cx))?;
+                continue;
             }
             match retry(&mut write) {
                 Ok(count) => return Poll::Ready(Ok(self.sent_more(count))),
