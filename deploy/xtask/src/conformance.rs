@@ -22,6 +22,14 @@ pub struct Options {
     #[arg(long)]
     pending: bool,
 
+    /// Instead of the scenarios, about this many random requests under random configurations
+    #[arg(long, value_name = "REQUESTS")]
+    random: Option<usize>,
+
+    /// Where the random numbers begin
+    #[arg(long, value_name = "NUMBER", requires = "random")]
+    seed: Option<u64>,
+
     /// Renew deploy/docs/differences.md from the list in the code and do nothing else
     #[arg(long)]
     write_differences: bool,
@@ -39,6 +47,14 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     }
     if let Some(filter) = &options.filter {
         words.extend(["--filter", filter]);
+    }
+    let random = options.random.map(|requests| requests.to_string());
+    if let Some(random) = &random {
+        words.extend(["--random", random]);
+    }
+    let seed = options.seed.map(|seed| seed.to_string());
+    if let Some(seed) = &seed {
+        words.extend(["--seed", seed]);
     }
     if options.list {
         words.push("--list");

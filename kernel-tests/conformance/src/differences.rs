@@ -62,6 +62,36 @@ pub struct Pending {
 /// Everything that is known to be missing. Whoever builds it takes the line away.
 pub const PENDING: &[Pending] = &[];
 
+/// What random requests leave out because it differs on purpose, or because chance would decide; with the reason.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "a second `host`",
+        "answered with 400, as RFC 9112 section 3.2 demands; Envoy takes the first and passes both on",
+    ),
+    (
+        "a backend that closes a reused connection on an idempotent request",
+        "the request is sent once more on another connection (RFC 9110 section 9.2.2), as it may have met the end of \
+         an idle connection; Envoy answers 503",
+    ),
+    (
+        "`connection: close` and the received bytes where the proxy itself answers a request with a body",
+        "the body is not read while nobody wants it, so that the answer ends the connection; Envoy reads ahead, and \
+         when it has all of it, keeps the connection",
+    ),
+    (
+        "`transfer-encoding` in an answer to HEAD whose length nobody told",
+        "passed on as it came; Envoy announces chunks that never come",
+    ),
+    ("an `internal_address_config` without ranges", "nobody is internal; to Envoy the private ranges are"),
+    ("paths of nothing but slashes", "`//` is merged to `/`; Envoy leaves two"),
+    ("HEAD by a gRPC client", "the proxy's own answer has `content-length: 0`; Envoy's has none"),
+    (
+        "the timeout told to upstreams where a route has a `max_stream_duration`",
+        "`x-envoy-expected-rq-timeout-ms` as on other routes; Envoy leaves it out, or sends `grpc-timeout`",
+    ),
+    ("`expect: 100-continue` without a body", "passed on; Envoy answers it, though nothing is to come"),
+];
+
 /// What `case` waits for, if it does.
 pub fn pending(case: &str) -> Option<&'static str> {
     PENDING.iter().find(|pending| pending.names(case)).map(|pending| pending.missing)
@@ -93,6 +123,12 @@ pub fn page() -> String {
     );
     for difference in DIFFERENCES {
         page.push_str(&format!("| `{}` | {} |\n", difference.case, difference.reason));
+    }
+    page.push_str(
+        "\n## What random requests leave out\n\n| what | what ringsail does and why |\n|---|---|\n",
+    );
+    for (what, reason) in LEFT_OUT {
+        page.push_str(&format!("| {what} | {reason} |\n"));
     }
     page.push_str(
         "\n## Not the same yet\n\nThese scenarios exist and do not agree; they run with `--pending` only.\n\n\

@@ -6,7 +6,8 @@
 //! disagreement is a failure unless [`differences`] lists it with a reason, and a listed difference that has gone is a
 //! failure too, so the list stays true.
 //!
-//! Start reading at [`scenario::Scenario`] (what is done), [`suites`] (all of them) and [`suite::Suite::run`].
+//! Start reading at [`scenario::Scenario`] (what is done), [`suites`] (all of them) and [`suite::Suite::run`]; [`random`]
+//! draws configurations and requests that nobody thought of.
 //!
 //! Without an Envoy binary (`ENVOY_BIN`, or `target/tools/envoy`, which `cargo xtask test` installs) the tests say
 //! loudly that they skip.
@@ -15,6 +16,7 @@ pub mod backend;
 pub mod case;
 pub mod differences;
 pub mod http2;
+pub mod random;
 pub mod rate_limits;
 pub mod scenario;
 pub mod suite;

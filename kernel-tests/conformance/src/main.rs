@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use ringsail_conformance::differences;
 use ringsail_conformance::suite::{Outcome, Selection, Verdict};
 use ringsail_conformance::suites;
+use ringsail_conformance::{differences, random};
 use ringsail_harness::binaries;
 
 /// Runs the same configuration and traffic through Envoy and ringsail-proxy and compares everything observable.
@@ -26,6 +26,14 @@ struct Arguments {
     #[arg(long)]
     pending: bool,
 
+    /// Instead of the scenarios, about this many random requests under random configurations
+    #[arg(long, value_name = "REQUESTS")]
+    random: Option<usize>,
+
+    /// Where the random numbers begin; printed, so that a run can be had again
+    #[arg(long, value_name = "NUMBER", requires = "random")]
+    seed: Option<u64>,
+
     /// Write the page of intended differences to this file and do nothing else
     #[arg(long, value_name = "FILE")]
     write_differences: Option<PathBuf>,
@@ -43,6 +51,14 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (envoy, ringsail) = binaries::both().context("both proxies are needed")?;
+    if let Some(requests) = arguments.random {
+        let seed = arguments.seed.unwrap_or_else(random::any_seed);
+        println!("--random {requests} --seed {seed}");
+        let report =
+            random::run(&envoy, &ringsail, random::Plan { requests, seed }, |text| println!("{text}"))?;
+        println!("\n{report}");
+        return Ok(if report.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let mut outcomes = Vec::new();
     let mut broken = Vec::new();
     for area in suites::all() {

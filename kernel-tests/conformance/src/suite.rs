@@ -27,7 +27,7 @@ pub const LOG_FORMAT: &str = "%REQ(X-CASE)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RE
 
 /// The counters of each scenario's cluster that are compared. What depends on which connection was reused, or on when
 /// a connection was closed, is not here.
-const CLUSTER_STATS: &[&str] = &[
+pub(crate) const CLUSTER_STATS: &[&str] = &[
     "upstream_rq_total",
     "upstream_rq_completed",
     "upstream_rq_2xx",

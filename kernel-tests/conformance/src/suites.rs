@@ -101,7 +101,7 @@ impl Area {
 use http2::{call as http2_call, note as note_http2};
 
 /// Fields of a cluster whose endpoints speak HTTP/2.
-fn http2_upstream() -> Value {
+pub(crate) fn http2_upstream() -> Value {
     json!({"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}}}}})
