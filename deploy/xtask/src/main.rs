@@ -12,6 +12,7 @@ mod conformance;
 mod corpora;
 mod demo;
 mod envoy_schema;
+mod fuzz;
 mod shell;
 mod test;
 mod tidy;
@@ -47,6 +48,8 @@ enum Task {
     },
     /// The same configuration and traffic through a stock Envoy and ringsail-proxy; prints what differs and a table
     Conformance(conformance::Options),
+    /// Run the fuzz targets under libFuzzer, guided by coverage
+    Fuzz(fuzz::Options),
     /// Measure ringsail-proxy beside Envoy and nginx; prints ratios and writes one HTML page
     Bench {
         /// What ringsail-bench takes, e.g. `http idle --rounds 3`; see `cargo xtask bench -- --help`
@@ -85,6 +88,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Corpora { name, dir } => corpora::run(&root, &name, dir.as_deref(), None),
         Task::Conformance(options) => conformance::run(&root, &options),
+        Task::Fuzz(options) => fuzz::run(&root, &options),
         Task::Bench { arguments } => bench::run(&root, &arguments),
         Task::Codegen { check } => codegen::run(&root, check),
         Task::EnvoySchema { roots } => envoy_schema::run(&root, &roots),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{Shell, output_of};
-use crate::{codegen, corpora, tidy, tools, tutorial};
+use crate::{codegen, corpora, fuzz, tidy, tools, tutorial};
 
 /// What a step found.
 #[derive(Default)]
@@ -39,7 +39,7 @@ struct Step {
 }
 
 /// Cheap steps first: a wrong comma should not cost a build.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "format", run: |root| Outcome::check(Shell::cargo(root, "fmt --all --check").run()) },
     Step { name: "codegen", run: |root| Outcome::check(codegen::run(root, true)) },
     Step { name: "tidy", run: |root| Outcome::check(tidy::run(root)) },
@@ -50,6 +50,7 @@ const STEPS: [Step; 15] = [
     Step { name: "build", run: |root| Outcome::check(Shell::cargo(root, "build --workspace --bins").run()) },
     Step { name: "tests", run: |root| cargo_test(root, "auto") },
     Step { name: "tests on epoll", run: |root| cargo_test(root, "epoll") },
+    Step { name: "fuzz", run: fuzzing },
     Step { name: "corpora", run: corpora_gates },
     Step { name: "demo", run: |root| Outcome::check(demo(root, &["--engine=auto"])) },
     Step { name: "demo on epoll", run: |root| Outcome::check(demo(root, &["--engine=epoll"])) },
@@ -169,6 +170,16 @@ fn summary(line: &str) -> Option<(u64, u64)> {
         part.split(' ').next()?.parse().ok()
     };
     Some((count(" passed")?, count(" failed")?))
+}
+
+/// A few seconds a target: enough to walk the corpus and some way beyond it. Without a C++ compiler the tests have mutated
+/// the same seeds blindly.
+fn fuzzing(root: &Path) -> Result<Outcome> {
+    const SECONDS: u32 = 5;
+    match fuzz::missing() {
+        None => Outcome::check(fuzz::run(root, &fuzz::Options::all(SECONDS))),
+        Some(missing) => Outcome::skip(missing),
+    }
 }
 
 fn corpora_gates(root: &Path) -> Result<Outcome> {

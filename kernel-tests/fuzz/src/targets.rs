@@ -4,15 +4,18 @@ use prost::Message;
 use prost_types::Any;
 use ringsail_agent::document;
 use ringsail_engine::client_hello;
+use ringsail_engine::sniff::{Inspectors, recognize};
 use ringsail_http::path::{EscapedSlashes, Fragment, Normalization, Outcome};
 use ringsail_http::{
     BodyDecoder, BodyLength, DecodeError, Method, Progress, RequestDecoder, RequestHead, RequestOptions,
     ResponseDecoder, ResponseHead, ResponseTo,
 };
 use ringsail_tables::cel::Expression;
+use ringsail_tables::istio::Workload;
 use ringsail_tables::regex_re2::Regex;
 use ringsail_tables::{Change, Compiler, ResourceType};
 use ringsail_telemetry::access_log::{Context, LogFormat};
+use ringsail_telemetry::trace::{Format, Incoming};
 use ringsail_xds::envoy::config::bootstrap::v3::Bootstrap;
 use ringsail_xds::json::Schema;
 
@@ -43,6 +46,15 @@ pub const TARGETS: &[Target] = &[
         words: &[b"\x16\x03\x01", b"\0\0"],
         rounds: 6_000,
     },
+    Target { name: "sniff", run: sniff, seeds: FIRST_BYTES, words: HTTP_WORDS, rounds: 6_000 },
+    Target {
+        name: "trace_context",
+        run: trace_context,
+        seeds: CONTEXTS,
+        words: CONTEXT_WORDS,
+        rounds: 6_000,
+    },
+    Target { name: "peer_metadata", run: peer_metadata, seeds: PEERS, words: PEER_WORDS, rounds: 6_000 },
     Target { name: "log_format", run: log_format, seeds: FORMATS, words: FORMAT_WORDS, rounds: 4_000 },
     Target { name: "regex", run: regex, seeds: REGEXES, words: REGEX_WORDS, rounds: 150 },
     Target { name: "expression", run: expression, seeds: EXPRESSIONS, words: EXPRESSION_WORDS, rounds: 600 },
@@ -108,6 +120,8 @@ fn first_head(
 
 /// A chunked body: the same data however it is cut, and never more of it than there was input.
 pub fn chunked_body(input: &[u8]) {
+    // As with heads: a part of a trailer may be refused before its end or at it.
+    let input = &ended(input)[..];
     let read = |size: usize| {
         let mut decoder = BodyDecoder::new(BodyLength::Chunked);
         let (mut data, mut error) = (Vec::new(), None);
@@ -156,6 +170,54 @@ pub fn path(input: &[u8]) {
 /// A TLS client hello as it is looked into for its server name.
 pub fn hello(input: &[u8]) {
     let _ = client_hello::parse(input);
+}
+
+/// The first bytes of a connection: what a part of them says, all of them say.
+pub fn sniff(input: &[u8]) {
+    for inspectors in [Inspectors { tls: true, http: true }, Inspectors { tls: false, http: true }] {
+        let whole = recognize(input, inspectors);
+        let verdicts = (0..input.len().min(200)).filter_map(|end| recognize(&input[..end], inspectors));
+        for verdict in verdicts {
+            assert_eq!(Some(verdict), whole, "more bytes changed the verdict");
+        }
+    }
+}
+
+/// Trace headers: the first line is the B3 header, the second `traceparent`, the following the parts of B3. What was
+/// understood is understood again when it is passed on.
+pub fn trace_context(input: &[u8]) {
+    let lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
+    let header = |name: &str| {
+        let names = [
+            "b3",
+            "traceparent",
+            "x-b3-traceid",
+            "x-b3-spanid",
+            "x-b3-parentspanid",
+            "x-b3-sampled",
+            "x-b3-flags",
+        ];
+        let at = names.iter().position(|known| *known == name)?;
+        lines.get(at).copied().filter(|line| !line.is_empty())
+    };
+    for found in [Incoming::b3(header, true), Incoming::w3c(header)] {
+        let Ok(Incoming { context: Some(context), .. }) = found else { continue };
+        let mut passed_on = Vec::new();
+        context.inject(Format::B3Multi, true, |name, value| passed_on.push((name, value.to_vec())));
+        let again = |name: &str| {
+            passed_on.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_slice())
+        };
+        let read = Incoming::b3(again, false).ok().and_then(|incoming| incoming.context);
+        assert_eq!(read.map(|read| read.trace), Some(context.trace), "a trace id changed on its way");
+    }
+}
+
+/// What the proxy of a peer says about its workload, in a header or in an endpoint's metadata.
+pub fn peer_metadata(input: &[u8]) {
+    if let Some(workload) = Workload::from_header(input) {
+        let _ = workload.to_header(&[]);
+    }
+    let _ = Workload::from_endpoint(&String::from_utf8_lossy(input));
 }
 
 /// An access-log format.
@@ -259,8 +321,29 @@ const CHUNKS: &[&[u8]] = &[
     b"5\r\nhello\r\n0\r\n\r\n",
     b"5;name=value\r\nhello\r\n6;q=\"a b\"\r\n world\r\n0\r\nx-trailer: 1\r\ny: 2\r\n\r\n",
     b"ffffffffffffffff\r\n",
+    b"0\r\na: 1\r\nb:\x7f",
     b"000000000a\r\n0123456789\r\n0\r\n\r\n",
 ];
+const FIRST_BYTES: &[&[u8]] = &[
+    b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    b"\x16\x03\x01\0\x05\x01\0\0\x01\0",
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"GET /\r\n",
+];
+const CONTEXTS: &[&[u8]] = &[
+    b"80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90\n00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    b"\n\n463ac35c9f6413ad48485a3953bb6124\na2fb4a1d1a96d312\n0020000000000001\n1\n",
+    b"0\n00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00-more",
+];
+const CONTEXT_WORDS: &[&[u8]] =
+    &[b"-", b"\n", b"0", b"00", b"ff-", b"0000000000000000", b"d", b"F", b"true", b" "];
+const PEERS: &[&[u8]] = &[
+    b"ChEKBE5BTUUSCRoHcmV2aWV3cw==",
+    b"ChcKCU5BTUVTUEFDRRIKGghkZWZhdWx0CgA=",
+    b"reviews;default;reviews;v1;Kubernetes",
+];
+const PEER_WORDS: &[&[u8]] = &[b"=", b";", b"AAAA", b"CgA=", b"//", b"EgA="];
 const CHUNK_WORDS: &[&[u8]] =
     &[b"\r\n", b"\n", b"0\r\n", b";", b"f", b"\r\n\r\n", b"x: y\r\n", b" ", b"-", b"0x"];
 const PATHS: &[&[u8]] =
