@@ -71,6 +71,7 @@ impl ControlPlane {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let serving = tonic::transport::Server::builder()
+                .add_service(Secrets(service.clone()))
                 .add_service(service)
                 .serve_with_incoming(UnixListenerStream::new(listener));
             runtime.block_on(async {
@@ -141,6 +142,28 @@ struct Discovery {
 
 impl NamedService for Discovery {
     const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+}
+
+/// Secrets on a stream of their own.
+#[derive(Clone)]
+struct Secrets(Discovery);
+
+impl NamedService for Secrets {
+    const NAME: &'static str = "envoy.service.secret.v3.SecretDiscoveryService";
+}
+
+impl tower::Service<http::Request<Body>> for Secrets {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        tower::Service::call(&mut self.0, request)
+    }
 }
 
 type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;

@@ -7,3 +7,4 @@ mod control_plane;
 mod files;
 mod listening;
 mod proxy;
+mod secrets;
