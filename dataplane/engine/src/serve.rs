@@ -43,39 +43,44 @@ pub fn connection(
     run(shard, counted, establishing)
 }
 
-async fn run(
+/// No `async fn`, for the same reason as [`h1::serve`].
+#[allow(clippy::manual_async_fn)]
+fn run(
     shard: Rc<Shard>,
     mut counted: Counted,
     establishing: Pin<Box<impl Future<Output = Option<Established>>>>,
-) {
-    // A block of its own, so that what it needs does not stay.
-    let (connection, inflow) = {
-        let Some(established) = establishing.await else { return };
-        let is_http = {
-            // A long connection must not keep the version it began with.
-            let chain = established.connection.enter(&shard).chain;
-            counted.enter_chain(chain.stats.clone());
-            if !chain.chain().gates.is_empty() {
-                match gates::enter(&shard, &chain) {
-                    Verdict::Served(held) => counted.places = held,
-                    Verdict::Refused(held, delay) => {
-                        drop(chain);
-                        if !delay.is_zero() {
-                            Box::pin(sleep(delay)).await;
+) -> impl Future<Output = ()> {
+    async move {
+        // A block of its own, so that what it needs does not stay.
+        let (connection, inflow) = {
+            let Some(established) = establishing.await else { return };
+            let is_http = {
+                // A long connection must not keep the version it began with.
+                let chain = established.connection.enter(&shard).chain;
+                counted.enter_chain(chain.stats.clone());
+                if !chain.chain().gates.is_empty() {
+                    match gates::enter(&shard, &chain) {
+                        Verdict::Served(held) => counted.places = held,
+                        Verdict::Refused(held, delay) => {
+                            drop(chain);
+                            if !delay.is_zero() {
+                                Box::pin(sleep(delay)).await;
+                            }
+                            drop(held);
+                            return;
                         }
-                        drop(held);
-                        return;
                     }
                 }
+                chain.manager().is_some()
+            };
+            if !is_http {
+                return Box::pin(relay::relay(shard, established)).await;
             }
-            chain.manager().is_some()
+            (established.connection, established.inflow)
         };
-        if !is_http {
-            return Box::pin(relay::relay(shard, established)).await;
-        }
-        (established.connection, established.inflow)
-    };
-    h1::serve(shard, connection, inflow).await;
+        h1::serve(shard, connection, inflow).await;
+        drop(counted);
+    }
 }
 
 /// A connection on its way to its filter chain.

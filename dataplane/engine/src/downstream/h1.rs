@@ -32,29 +32,38 @@ use crate::shard::{Scratch, Shard};
 use crate::stream::Stream;
 
 /// Serves a connection to its end. One that turns out to speak HTTP/2 goes on there.
-pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: Inflow) {
-    let mut decided = false;
-    loop {
-        if waiting.is_empty() && !await_request(&shard, &connection).await {
-            return;
-        }
-        // Boxed, here and below, so that an idle connection does not carry the room these need.
-        if !decided {
-            match Box::pin(spoken(&shard, &connection, &mut waiting)).await {
-                Spoken::Http1 => {}
-                Spoken::Http2 => return Box::pin(http2::downstream::serve(shard, connection, waiting)).await,
-                Spoken::Neither => return connection.count(HttpCounter::DownstreamCxProtocolError),
+///
+/// A block and no `async fn`: that keeps each of its arguments twice for as long as it lasts, idle or not.
+#[allow(clippy::manual_async_fn)]
+pub fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: Inflow) -> impl Future<Output = ()> {
+    async move {
+        let mut decided = false;
+        loop {
+            if waiting.is_empty() && !await_request(&shard, &connection).await {
+                return;
             }
-        }
-        decided = true;
-        let mut burst = Box::pin(serve_burst(&shard, &connection, waiting));
-        match connection.until_drained(&shard, burst.as_mut()).await {
-            Ending::KeepAlive => waiting = Inflow::default(),
-            Ending::Close => return,
-            Ending::DelayedClose => {
-                let pause =
-                    connection.enter(&shard).manager().map_or(Duration::ZERO, |m| m.delayed_close_timeout);
-                return Box::pin(linger(&connection.stream, pause)).await;
+            // Boxed, here and below, so that an idle connection does not carry the room these need.
+            if !decided {
+                match Box::pin(spoken(&shard, &connection, &mut waiting)).await {
+                    Spoken::Http1 => {}
+                    Spoken::Http2 => {
+                        return Box::pin(http2::downstream::serve(shard, connection, waiting)).await;
+                    }
+                    Spoken::Neither => return connection.count(HttpCounter::DownstreamCxProtocolError),
+                }
+            }
+            decided = true;
+            let mut burst = Box::pin(serve_burst(&shard, &connection, waiting));
+            match connection.until_drained(&shard, burst.as_mut()).await {
+                Ending::KeepAlive => waiting = Inflow::default(),
+                Ending::Close => return,
+                Ending::DelayedClose => {
+                    let pause = connection
+                        .enter(&shard)
+                        .manager()
+                        .map_or(Duration::ZERO, |m| m.delayed_close_timeout);
+                    return Box::pin(linger(&connection.stream, pause)).await;
+                }
             }
         }
     }
