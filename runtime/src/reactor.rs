@@ -143,6 +143,7 @@ impl Watched {
 
     /// Ready when a read would not block: data, end of stream or an error. One task may wait at a time. The
     /// wait stays armed when the future that polled it is dropped, so a dropped wait costs nothing.
+    #[cfg_attr(not(feature = "sim"), allow(clippy::infallible_destructuring_match))]
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let handle = match &self.handle {
             Handle::Kernel(handle) => handle,
@@ -161,6 +162,7 @@ impl Watched {
     }
 
     /// Ready when a write would not block; otherwise as [`Watched::poll_readable`].
+    #[cfg_attr(not(feature = "sim"), allow(clippy::infallible_destructuring_match))]
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let handle = match &self.handle {
             Handle::Kernel(handle) => handle,
