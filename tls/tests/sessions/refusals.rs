@@ -178,7 +178,7 @@ fn keys_that_do_not_fit_or_are_weak_are_refused() {
     let (web, cart) = (workload(&ca, "web"), workload(&ca, "cart"));
     let read = |certificate: &Issued, key: &Issued| {
         let (chain, key) = (certificate.certificate_pem().unwrap(), key.key_pem().unwrap());
-        Certificate::from_pem(&chain, &key, None, None).err().expect("refused").to_string()
+        Certificate::from_pem(&chain, &key, None, None).expect_err("refused").to_string()
     };
     assert!(
         read(&web, &cart).starts_with("the private key does not belong to the certificate"),
