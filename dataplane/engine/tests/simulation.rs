@@ -96,7 +96,7 @@ fn every_seed_keeps_the_promises_and_the_same_seed_is_the_same_run() {
 /// Runs one seed; panics where a promise is broken.
 fn simulate(seed: u64, folder: &Path, prepared: &Arc<Prepared>) -> (u64, Seen) {
     let (folder, prepared) = (folder.to_path_buf(), prepared.clone());
-    let rough = seed % 3 != 0;
+    let rough = !seed.is_multiple_of(3);
     let ran = sim::run(Plan::rough(seed), move || whole(folder, prepared, rough))
         .unwrap_or_else(|failed| panic!("RINGSAIL_SIM_SEED={seed}: {failed}"));
     assert_eq!(ran.panics, 0, "RINGSAIL_SIM_SEED={seed}: a task panicked");
@@ -438,7 +438,7 @@ async fn ask(world: &World, stream: &Stream, body: &[u8], gives_up: bool) -> boo
     let version = field(&head, "x-version").expect("the proxy's own version");
     assert_eq!(field(&head, "x-saw"), Some(version), "a request saw two versions: {head}");
     let number: u64 = version.parse().unwrap();
-    assert_eq!(field(&head, "x-backend"), Some(if number % 2 == 0 { "0" } else { "1" }), "{head}");
+    assert_eq!(field(&head, "x-backend"), Some(if number.is_multiple_of(2) { "0" } else { "1" }), "{head}");
     *world.seen.borrow_mut().versions.entry(number).or_insert(0) += 1;
     if rest.len() < length {
         assert!(world.rough, "an answer was cut though nobody misbehaved");
