@@ -420,8 +420,8 @@ impl<'a> Facts<'a> {
     /// Whether the connection may carry another request after an answer that starts now.
     fn may_persist(&self) -> bool {
         if self.version == Version::Http2 {
-            // GOAWAY says it there, and ends no stream.
-            return true;
+            // GOAWAY says it there, and ends no stream; what ends all connections they know themselves.
+            return !self.connection.drain_closes(self.shard);
         }
         let manager = self.manager;
         let connection = self.connection;

@@ -8,6 +8,7 @@
 //! has received is given back to the sender's window when it has been passed on, so that a reader that stops stops
 //! the writer, and what it may have waiting to be sent is bounded.
 
+mod codec_stats;
 pub mod downstream;
 mod guard;
 mod heads;

@@ -76,6 +76,10 @@ pub const LOCAL_REPLY_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// asks for by default: one on its way, one ready.
 pub const HTTP2_STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a process that ends waits for an idle HTTP/2 client to show that it knows, before it closes the connection.
+/// A round trip to a client far away; requests of later streams, which the last GOAWAY tells of, may be sent again.
+pub const HTTP2_SHUTDOWN_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Head of an HTTP/2 answer, in bytes as HTTP/2 counts them. Source: Envoy bounds response heads at 80 KiB.
 pub const HTTP2_ANSWER_HEAD_BYTES_MAX: u32 = 80 * 1024;
 

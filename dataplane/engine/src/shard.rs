@@ -11,7 +11,7 @@ use ringsail_runtime::mailbox::{Mailbox, MailboxSender};
 use ringsail_runtime::publish::{Current, Subscriber};
 use ringsail_runtime::{Either, drain, race, task, time};
 use ringsail_tables::Tables;
-use ringsail_tables::cluster::ClusterRef;
+use ringsail_tables::cluster::{ClusterRef, UpstreamProtocol};
 use ringsail_tables::listener::{Direction, Listener};
 use ringsail_telemetry::ShardRegistry;
 
@@ -251,7 +251,11 @@ impl Shard {
 
     /// The state of a cluster on this shard.
     pub fn cluster(&self, cluster: &ClusterRef<'_>) -> Rc<ClusterState> {
-        self.clusters.state(cluster.id, || self.stats.cluster(cluster.cluster.stat_name()))
+        let state = self.clusters.state(cluster.id, || self.stats.cluster(cluster.cluster.stat_name()));
+        if cluster.cluster.connection.protocol != UpstreamProtocol::Http1 {
+            state.http2_stats.get_or_init(|| self.stats.upstream_http2(cluster.cluster.stat_name()));
+        }
+        state
     }
 
     /// The limits of a cluster for one attempt.

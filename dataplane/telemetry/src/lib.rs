@@ -46,6 +46,10 @@ pub use scope::{Kind, Scope};
 pub type ClusterStats = Stats<Cluster>;
 /// Statistics of one HTTP connection manager (`stat_prefix`) on one shard.
 pub type HttpStats = Stats<Http>;
+/// Statistics of HTTP/2 connections of clients on one shard.
+pub type DownstreamHttp2Stats = Stats<DownstreamHttp2>;
+/// Statistics of HTTP/2 connections to one cluster on one shard.
+pub type UpstreamHttp2Stats = Stats<UpstreamHttp2>;
 /// Statistics of one listener on one shard.
 pub type ListenerStats = Stats<Listener>;
 /// Statistics of one limit of connections at once (`stat_prefix`) on one shard.

@@ -186,12 +186,6 @@ scope! {
         HealthCheckNetworkFailure = "health_check.network_failure",
         /// Endpoints that said in an answer that they are not well.
         HealthCheckPassiveFailure = "health_check.passive_failure",
-        /// RST_STREAM frames received.
-        Http2RxReset = "http2.rx_reset",
-        /// RST_STREAM frames sent.
-        Http2TxReset = "http2.tx_reset",
-        /// GOAWAY frames sent.
-        Http2GoawaySent = "http2.goaway_sent",
     }
     gauges ClusterGauge {
         /// Connections open.
@@ -725,6 +719,86 @@ scope! {
     }
     histograms ControlPlaneHistogram {}
 }
+
+/// HTTP/2 connections of clients: `http2.…`, one scope for all listeners. Its name is empty.
+#[derive(Clone, Copy, Debug)]
+pub enum DownstreamHttp2 {}
+
+impl Scope for DownstreamHttp2 {
+    type Counter = Http2Counter;
+    type Gauge = Http2Gauge;
+    type Histogram = Http2Histogram;
+    const PREFIX: &'static str = "http2";
+    const LABEL: Option<&'static str> = None;
+    const BY_STATUS: Option<&'static str> = None;
+}
+
+/// HTTP/2 connections to a cluster: `cluster.<name>.http2.…`. The scope's name is `<name>.http2`.
+#[derive(Clone, Copy, Debug)]
+pub enum UpstreamHttp2 {}
+
+impl UpstreamHttp2 {
+    /// The scope's name.
+    pub fn scope_name(cluster: &str) -> String {
+        format!("{cluster}{HTTP2_SUFFIX}")
+    }
+}
+
+const HTTP2_SUFFIX: &str = ".http2";
+
+impl Scope for UpstreamHttp2 {
+    type Counter = Http2Counter;
+    type Gauge = Http2Gauge;
+    type Histogram = Http2Histogram;
+    const PREFIX: &'static str = Cluster::PREFIX;
+    const LABEL: Option<&'static str> = Cluster::LABEL;
+    const FAMILY: &'static str = "cluster_http2";
+    const BY_STATUS: Option<&'static str> = None;
+
+    fn labels(name: &str) -> [Option<(&'static str, &str)>; 2] {
+        Cluster::labels(name.strip_suffix(HTTP2_SUFFIX).unwrap_or(name))
+    }
+}
+
+metric!(
+    Http2Counter,
+    "Counters of HTTP/2 connections.",
+    /// Fields dropped for an underscore in their name.
+    DroppedHeadersWithUnderscores = "dropped_headers_with_underscores",
+    /// GOAWAY frames sent.
+    GoawaySent = "goaway_sent",
+    /// Streams reset because their head was too large or had too many fields.
+    HeaderOverflow = "header_overflow",
+    /// Connections ended for frames without payload.
+    InboundEmptyFramesFlood = "inbound_empty_frames_flood",
+    /// Connections ended for PRIORITY frames.
+    InboundPriorityFramesFlood = "inbound_priority_frames_flood",
+    /// Connections ended for WINDOW_UPDATE frames.
+    InboundWindowUpdateFramesFlood = "inbound_window_update_frames_flood",
+    /// Connections ended because a ping was not answered in time.
+    KeepaliveTimeout = "keepalive_timeout",
+    /// Connections ended for frames that want answers which the peer does not take.
+    OutboundControlFlood = "outbound_control_flood",
+    /// Streams reset for an underscore in the name of a field.
+    RequestsRejectedWithUnderscoresInHeaders = "requests_rejected_with_underscores_in_headers",
+    /// Messages that broke the protocol.
+    RxMessagingError = "rx_messaging_error",
+    /// RST_STREAM frames received.
+    RxReset = "rx_reset",
+    /// Streams that the peer has refused.
+    StreamRefusedErrors = "stream_refused_errors",
+    /// Messages received with trailers.
+    Trailers = "trailers",
+    /// RST_STREAM frames sent.
+    TxReset = "tx_reset",
+);
+metric!(
+    Http2Gauge,
+    "Gauges of HTTP/2 connections.",
+    /// Streams open.
+    StreamsActive = "streams_active",
+);
+metric!(Http2Histogram, "Histograms of HTTP/2 connections: none.",);
 
 /// A route configuration that a connection manager subscribes to:
 /// `http.<stat_prefix>.rds.<route_config>.…`. The scope's name is `<stat_prefix>.rds.<route_config>`.

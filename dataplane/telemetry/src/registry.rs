@@ -12,8 +12,8 @@ use crate::histogram::Bounds;
 use crate::istio::{self, IstioMetric, Made, SeriesSet, SeriesTotals, Shown};
 use crate::limits::SCOPES_PER_SHARD_MAX;
 use crate::metrics::{
-    AccessLogs, Cluster, ClusterManager, ConnectionLimit, ConnectionRate, ControlPlane, Http, Listener,
-    ListenerManager, LocalRateLimit, Rds, Server, Spans, Tcp,
+    AccessLogs, Cluster, ClusterManager, ConnectionLimit, ConnectionRate, ControlPlane, DownstreamHttp2,
+    Http, Listener, ListenerManager, LocalRateLimit, Rds, Server, Spans, Tcp, UpstreamHttp2,
 };
 use crate::scope::{Metric as _, Scope};
 
@@ -42,6 +42,8 @@ pub(crate) enum Created {
     LocalRateLimit(Box<str>, Arc<Block<LocalRateLimit>>),
     ConnectionLimit(Box<str>, Arc<Block<ConnectionLimit>>),
     ConnectionRate(Box<str>, Arc<Block<ConnectionRate>>),
+    DownstreamHttp2(Box<str>, Arc<Block<DownstreamHttp2>>),
+    UpstreamHttp2(Box<str>, Arc<Block<UpstreamHttp2>>),
     Series(Made),
     /// Istio's metrics are produced, by this version.
     IstioBuild(Box<str>),
@@ -107,6 +109,8 @@ struct Scopes {
     local_rate_limits: ByName<LocalRateLimit>,
     connection_limits: ByName<ConnectionLimit>,
     connection_rates: ByName<ConnectionRate>,
+    downstream_http2: ByName<DownstreamHttp2>,
+    upstream_http2: ByName<UpstreamHttp2>,
     rds: ByName<Rds>,
     istio: Shown,
 }
@@ -201,6 +205,9 @@ impl Registry {
         all(&scopes.http);
         all(&scopes.listeners);
         all(&scopes.tcp);
+        all(&scopes.local_rate_limits);
+        all(&scopes.downstream_http2);
+        all(&scopes.upstream_http2);
         all(&scopes.rds);
         self.server.reset_counters();
         self.cluster_manager.reset_counters();
@@ -225,6 +232,8 @@ impl Registry {
         release(&mut scopes.local_rate_limits);
         release(&mut scopes.connection_limits);
         release(&mut scopes.connection_rates);
+        release(&mut scopes.downstream_http2);
+        release(&mut scopes.upstream_http2);
         release(&mut scopes.rds);
         scopes.istio.release();
         Snapshot {
@@ -237,6 +246,8 @@ impl Registry {
             local_rate_limits: sum(&scopes.local_rate_limits),
             connection_limits: sum(&scopes.connection_limits),
             connection_rates: sum(&scopes.connection_rates),
+            downstream_http2: sum(&scopes.downstream_http2),
+            upstream_http2: sum(&scopes.upstream_http2),
             rds: sum(&scopes.rds),
             server: total(&[Arc::clone(&self.server)]),
             cluster_manager: total(&[Arc::clone(&self.cluster_manager)]),
@@ -264,6 +275,12 @@ impl Registry {
                 }
                 Created::ConnectionRate(name, block) => {
                     scopes.connection_rates.entry(name).or_default().push(block);
+                }
+                Created::DownstreamHttp2(name, block) => {
+                    scopes.downstream_http2.entry(name).or_default().push(block);
+                }
+                Created::UpstreamHttp2(name, block) => {
+                    scopes.upstream_http2.entry(name).or_default().push(block);
                 }
                 Created::Series(made) => scopes.istio.add(made),
                 Created::IstioBuild(version) => scopes.istio.announce(version),
@@ -306,6 +323,8 @@ pub(crate) struct Snapshot {
     pub(crate) local_rate_limits: Vec<(Box<str>, Totals<LocalRateLimit>)>,
     pub(crate) connection_limits: Vec<(Box<str>, Totals<ConnectionLimit>)>,
     pub(crate) connection_rates: Vec<(Box<str>, Totals<ConnectionRate>)>,
+    pub(crate) downstream_http2: Vec<(Box<str>, Totals<DownstreamHttp2>)>,
+    pub(crate) upstream_http2: Vec<(Box<str>, Totals<UpstreamHttp2>)>,
     pub(crate) rds: Vec<(Box<str>, Totals<Rds>)>,
     pub(crate) server: Totals<Server>,
     pub(crate) cluster_manager: Totals<ClusterManager>,
@@ -336,6 +355,8 @@ impl Seat {
             local_rate_limits: RefCell::default(),
             connection_limits: RefCell::default(),
             connection_rates: RefCell::default(),
+            downstream_http2: RefCell::default(),
+            upstream_http2: RefCell::default(),
         }
     }
 }
@@ -355,6 +376,8 @@ pub struct ShardRegistry {
     local_rate_limits: Handles<LocalRateLimit>,
     connection_limits: Handles<ConnectionLimit>,
     connection_rates: Handles<ConnectionRate>,
+    downstream_http2: Handles<DownstreamHttp2>,
+    upstream_http2: Handles<UpstreamHttp2>,
 }
 
 impl ShardRegistry {
@@ -399,9 +422,20 @@ impl ShardRegistry {
         self.handle(&self.connection_rates, stat_prefix, Created::ConnectionRate)
     }
 
+    /// Statistics of all HTTP/2 connections of clients; created on first use.
+    pub fn downstream_http2(&self) -> Stats<DownstreamHttp2> {
+        self.handle(&self.downstream_http2, "", Created::DownstreamHttp2)
+    }
+
+    /// Statistics of HTTP/2 connections to the cluster with this statistics name; created on first use.
+    pub fn upstream_http2(&self, cluster: &str) -> Stats<UpstreamHttp2> {
+        self.handle(&self.upstream_http2, &UpstreamHttp2::scope_name(cluster), Created::UpstreamHttp2)
+    }
+
     /// Forgets a cluster that is gone. Its values vanish once no handle is left on any shard.
     pub fn forget_cluster(&self, name: &str) {
         self.clusters.borrow_mut().remove(name);
+        self.upstream_http2.borrow_mut().remove(UpstreamHttp2::scope_name(name).as_str());
     }
 
     /// Forgets a listener that is gone.

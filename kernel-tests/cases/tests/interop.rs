@@ -33,6 +33,32 @@ fn websockets_converse_through_the_proxy() {
 }
 
 #[test]
+fn websockets_over_http2_converse_with_a_server_of_http1() {
+    let (Some(binary), Some(python)) = (binaries::ringsail_or_notice(), python::interpreter_or_notice())
+    else {
+        return;
+    };
+    let server = python::Server::start(&python, "websocket_calls.py").unwrap();
+    let upgrades = json!({"upgrade_configs": [{"upgrade_type": "websocket"}],
+        "http2_protocol_options": {"allow_connect": true}});
+    let peer = start(&binary, upgrades, static_cluster("app", &[server.address()]));
+    all_ok(&python::run(&python, "websocket_http2.py", &[&peer.address(0).to_string()]).unwrap(), 4);
+}
+
+#[test]
+fn idle_http2_clients_do_not_hold_up_the_end_of_the_process() {
+    let (Some(binary), Some(python)) = (binaries::ringsail_or_notice(), python::interpreter_or_notice())
+    else {
+        return;
+    };
+    // hyper-h2 answers no ping once it was told goodbye.
+    let peer = start(&binary, json!({}), static_cluster("app", &[upstream::start().unwrap()]));
+    let process = peer.pid().to_string();
+    let lines = python::run(&python, "http2_goodbye.py", &[&peer.address(0).to_string(), &process]).unwrap();
+    all_ok(&lines, 1);
+}
+
+#[test]
 fn curl_gets_an_answer_in_every_version_it_speaks() {
     let Some(binary) = binaries::ringsail_or_notice() else { return };
     if Command::new("curl").arg("--version").output().is_err() {

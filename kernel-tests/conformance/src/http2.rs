@@ -32,6 +32,8 @@ pub struct Call {
     pub path: String,
     /// The authority.
     pub authority: String,
+    /// The protocol of an extended CONNECT.
+    pub protocol: Option<&'static str>,
     /// Further fields.
     pub fields: Vec<(String, String)>,
     /// Pieces of the body; none ends the stream with the head.
@@ -71,10 +73,17 @@ pub fn calls(proxy: SocketAddr, calls: Vec<Call>) -> Result<Vec<Reply>> {
         let mut running = Vec::new();
         for call in calls {
             client = timeout(PATIENCE, client.ready()).await.context("no stream was granted")??;
-            let mut request = Request::builder()
-                .method(call.method)
-                .uri(format!("http://{}{}", call.authority, call.path))
-                .version(http::Version::HTTP_2);
+            let uri = match (call.method, call.protocol) {
+                ("CONNECT", None) => call.authority.clone(),
+                _ => format!("http://{}{}", call.authority, call.path),
+            };
+            let mut request = Request::builder().method(call.method).uri(uri).version(http::Version::HTTP_2);
+            if let Some(protocol) = call.protocol {
+                timeout(PATIENCE, connect_protocol(&client))
+                    .await
+                    .context("no extended CONNECT is allowed")?;
+                request = request.extension(h2::ext::Protocol::from_static(protocol));
+            }
             for (name, value) in &call.fields {
                 request = request.header(name.as_str(), value.as_str());
             }
@@ -94,6 +103,13 @@ pub fn calls(proxy: SocketAddr, calls: Vec<Call>) -> Result<Vec<Reply>> {
         driver.abort();
         Ok(replies)
     })
+}
+
+/// Waits for the settings that allow an extended CONNECT.
+async fn connect_protocol(client: &h2::client::SendRequest<Bytes>) {
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn exchange(response: h2::client::ResponseFuture, mut body: SendStream<Bytes>, call: Call) -> Reply {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ringsail_http::{EditError, ResponseHead};
+use ringsail_http::{EditError, Framing, ResponseHead, Version};
 use ringsail_runtime::time::now;
 use ringsail_tables::header_ops::HeaderOps;
 use ringsail_tables::local_reply::LocalReplies;
@@ -152,11 +152,18 @@ impl Exchange<'_> {
         reply.flag.into_iter().for_each(|flag| self.trail.flag(flag));
         // Compat: the connection of a bad request is not trusted with another one.
         let closes = reply.closes || (reply.status == BAD_REQUEST && !self.facts.grpc);
-        let persistent = self.facts.may_persist() && !closes;
+        let stays = self.facts.may_persist();
+        let persistent = stays && !closes;
+        let http2 = self.facts.version == Version::Http2;
+        let close = !persistent && !http2;
         let mut text = Cow::Borrowed(reply.body);
-        let Ok(with_body) = self.write_reply(&reply, &mut text, !persistent) else {
+        let Ok(with_body) = self.write_reply(&reply, &mut text, close) else {
             return Ending::DelayedClose;
         };
+        if http2 {
+            let framing = self.response.framing();
+            self.response.set_framing(Framing { persistent: stays, ..framing });
+        }
         self.trail.status = self.response.status();
         self.facts.progress.response_begun.set(Some(now()));
         self.outgoing.head(self.response, self.facts.answer_version(self.request.version()));

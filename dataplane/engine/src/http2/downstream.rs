@@ -22,9 +22,10 @@ use ringsail_runtime::local::Notify;
 use ringsail_runtime::time::{Sleep, now, sleep_until};
 use ringsail_runtime::{drain, task};
 use ringsail_tables::hcm::HttpConnectionManager;
-use ringsail_telemetry::HttpCounter;
+use ringsail_telemetry::{Http2Counter, HttpCounter};
 
-use super::guard::Guard;
+use super::codec_stats::CodecStats;
+use super::guard::{Guard, Mistake};
 use super::heads;
 use super::io::{Io, Socket};
 use super::keepalive::Keepalive;
@@ -34,8 +35,8 @@ use crate::exchange::{self, Client, exchange};
 use crate::failure::Failure;
 use crate::inflow::Inflow;
 use crate::limits::{
-    HTTP2_PENDING_RESETS_MAX, HTTP2_STREAM_ERRORS_MAX, HTTP2_STREAM_SEND_BYTES_MAX, PREMATURE_RESET_LIFETIME,
-    PREMATURE_RESETS_STREAMS,
+    HTTP2_PENDING_RESETS_MAX, HTTP2_SHUTDOWN_PATIENCE, HTTP2_STREAM_ERRORS_MAX, HTTP2_STREAM_SEND_BYTES_MAX,
+    PREMATURE_RESET_LIFETIME, PREMATURE_RESETS_STREAMS,
 };
 use crate::shard::Shard;
 
@@ -54,7 +55,7 @@ impl ServerStream {
 
 /// What the streams of a connection tell it.
 #[derive(Default)]
-struct Streams {
+pub(super) struct Streams {
     active: Cell<u32>,
     /// Streams that have ended, and those of them that the client reset early.
     ended: Cell<u32>,
@@ -67,21 +68,24 @@ struct Streams {
 /// A stream that runs.
 struct Active {
     streams: Rc<Streams>,
+    guard: Rc<Guard>,
     began: Instant,
     /// The client left before it had an answer.
     abandoned: Cell<bool>,
 }
 
 impl Active {
-    fn begin(streams: &Rc<Streams>) -> Active {
+    fn begin(streams: &Rc<Streams>, guard: &Rc<Guard>) -> Active {
         streams.active.set(streams.active.get() + 1);
-        Active { streams: streams.clone(), began: now(), abandoned: Cell::new(false) }
+        guard.stats().stream_begins();
+        Active { streams: streams.clone(), guard: guard.clone(), began: now(), abandoned: Cell::new(false) }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
         let streams = &self.streams;
+        self.guard.stats().stream_ends();
         streams.active.set(streams.active.get() - 1);
         streams.ended.set(streams.ended.get().saturating_add(1));
         if self.abandoned.get() && now() - self.began < PREMATURE_RESET_LIFETIME {
@@ -92,6 +96,12 @@ impl Drop for Active {
 }
 
 impl Streams {
+    /// No stream should come any more.
+    pub(super) fn end_soon(&self) {
+        self.last_answer.set(true);
+        self.changed.notify_all();
+    }
+
     /// The client opens streams only to reset them. Source: Envoy's premature reset rule: more than half of all
     /// streams, once there were [`PREMATURE_RESETS_STREAMS`], or half that many before.
     fn are_reset_too_often(&self) -> bool {
@@ -107,7 +117,12 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: In
         Some(manager) => (
             settings(manager),
             (Limits::of(manager), manager.http2.keepalive),
-            Rc::new(Guard::new(&manager.http2, PREFACE.len() as u32, 0)),
+            Rc::new(Guard::new(
+                &manager.http2,
+                PREFACE.len() as u32,
+                0,
+                CodecStats::Downstream(shard.stats.downstream_http2()),
+            )),
         ),
         None => return,
     };
@@ -133,6 +148,7 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, first_bytes: In
         streams: Rc::default(),
         served,
         draining: None,
+        ended: None,
         timer: None,
         idle_since: now(),
         head_since: None,
@@ -147,8 +163,10 @@ struct Limits {
     duration: Option<Duration>,
     /// Of a head from its first frame to its last.
     head: Option<Duration>,
-    /// From the GOAWAY that announces the end to the end, without streams.
+    /// From the GOAWAY that announces the end to the one that is the end, without streams.
     drain: Duration,
+    /// From that one to the end of the connection.
+    delayed_close: Duration,
     requests: u32,
 }
 
@@ -158,7 +176,8 @@ impl Limits {
             idle: manager.idle_timeout,
             duration: manager.connection_duration_max,
             head: manager.request_headers_timeout.or(manager.stream_idle_timeout),
-            drain: manager.drain_timeout + manager.delayed_close_timeout,
+            drain: manager.drain_timeout,
+            delayed_close: manager.delayed_close_timeout,
             requests: manager.requests_per_connection_max,
         }
     }
@@ -197,6 +216,8 @@ struct Session {
     served: server::Connection<Io, Bytes>,
     /// Since when no new stream is wanted.
     draining: Option<Instant>,
+    /// Since when it is over but for what is still to be written.
+    ended: Option<Instant>,
     timer: Option<Sleep>,
     idle_since: Instant,
     head_since: Option<Instant>,
@@ -209,6 +230,7 @@ enum Why {
     TooOld,
     HeadTimeout,
     DrainedTooLong,
+    Over,
 }
 
 impl Session {
@@ -228,6 +250,9 @@ impl Session {
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::Broken(error)),
                     Poll::Ready(None) => return Poll::Ready(Event::Closed),
                     Poll::Pending => {}
+                }
+                if let Some(mistake) = self.guard.mistake().filter(|_| self.ended.is_none()) {
+                    return Poll::Ready(Event::Mistake(mistake));
                 }
                 if let Some(keepalive) = &mut self.keepalive {
                     keepalive.stream_begins_after(now() - self.news_at);
@@ -254,7 +279,7 @@ impl Session {
                         self.begin_drain();
                     }
                     if self.streams.are_reset_too_often() {
-                        self.served.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        self.end(Reason::ENHANCE_YOUR_CALM);
                         self.connection.count(HttpCounter::DownstreamRqTooManyPrematureResets);
                     }
                 }
@@ -268,15 +293,21 @@ impl Session {
                     }
                 }
                 Event::Broken(error) => {
-                    let (received, sent, _) = self.guard.resets_and_go_aways();
                     let connection = self.connection.id;
-                    tracing::debug!(%error, connection, received, sent, "an HTTP/2 connection ended");
+                    tracing::debug!(%error, connection, "an HTTP/2 connection ended");
                     if !error.is_io() || self.guard.flood().is_some() {
                         self.connection.count(HttpCounter::DownstreamCxProtocolError);
                     }
                     return;
                 }
-                Event::Closed | Event::Dead => return,
+                Event::Mistake(mistake) => {
+                    let connection = self.connection.id;
+                    tracing::debug!(?mistake, connection, "an HTTP/2 connection breaks the protocol");
+                    self.connection.count(HttpCounter::DownstreamCxProtocolError);
+                    self.end(mistake.code().into());
+                }
+                Event::Dead => return self.guard.stats().count(Http2Counter::KeepaliveTimeout),
+                Event::Closed => return,
             }
         }
     }
@@ -284,7 +315,7 @@ impl Session {
     fn begin_stream(&mut self, (request, respond): (Request<RecvStream>, server::SendResponse<Bytes>)) {
         let connection = &self.connection;
         connection.requests.set(connection.requests.get().saturating_add(1));
-        let active = Active::begin(&self.streams);
+        let active = Active::begin(&self.streams, &self.guard);
         let entered = connection.enter(&self.shard);
         if let Some(manager) = entered.manager() {
             self.limits = Limits::of(manager);
@@ -297,9 +328,16 @@ impl Session {
         }
     }
 
+    /// Announces the end: a GOAWAY with the largest id, and, when the client has seen that, one with the last id served.
     fn begin_drain(&mut self) {
         self.draining = Some(now());
         self.served.graceful_shutdown();
+    }
+
+    /// Ends the connection as soon as that is written.
+    fn end(&mut self, reason: Reason) {
+        self.ended = Some(now());
+        self.served.abrupt_shutdown(reason);
     }
 
     /// Acts on a passed deadline; true when the connection is to be dropped.
@@ -317,11 +355,15 @@ impl Session {
             }
             Why::HeadTimeout => {
                 self.connection.count(HttpCounter::DownstreamRqHeaderTimeout);
-                self.served.abrupt_shutdown(Reason::NO_ERROR);
+                self.end(Reason::NO_ERROR);
                 self.head_since = None;
                 false
             }
-            Why::DrainedTooLong => true,
+            Why::DrainedTooLong => {
+                self.end(Reason::NO_ERROR);
+                false
+            }
+            Why::Over => true,
         }
     }
 
@@ -355,13 +397,18 @@ impl Session {
         let idle = self.streams.active.get() == 0;
         let open = self.draining.is_none();
         let limits = &self.limits;
+        if let Some(ended) = self.ended {
+            return Some((ended + limits.delayed_close, Why::Over));
+        }
+        // A process that ends waits for its clients, and some answer no ping once they know that the end is near.
+        let drain = if drain::draining() { limits.drain.min(HTTP2_SHUTDOWN_PATIENCE) } else { limits.drain };
         let candidates = [
             limits.idle.filter(|_| idle && open).map(|limit| (self.idle_since + limit, Why::Idle)),
             limits.duration.filter(|_| open).map(|limit| (self.connection.opened + limit, Why::TooOld)),
             limits.head.zip(self.head_since).map(|(limit, since)| (since + limit, Why::HeadTimeout)),
             self.draining
                 .filter(|_| idle)
-                .map(|since| (since.max(self.idle_since) + limits.drain, Why::DrainedTooLong)),
+                .map(|since| (since.max(self.idle_since) + drain, Why::DrainedTooLong)),
         ];
         candidates.into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
@@ -373,6 +420,7 @@ enum Event {
     Drain,
     Late(Why),
     Broken(::h2::Error),
+    Mistake(Mistake),
     Closed,
     /// It answers no ping.
     Dead,
@@ -390,21 +438,20 @@ async fn stream(
     let Some(manager) = entered.manager() else { return };
     let (parts, body) = request.into_parts();
     let mut scratch = shard.take_scratch();
-    let read = heads::read_request(&parts, body.is_end_stream(), manager, &mut scratch.request);
+    let stats = active.guard.stats();
+    let read = heads::read_request(&parts, body.is_end_stream(), manager, stats, &mut scratch.request);
     drop(parts);
-    let half = Half::answer(respond);
+    let half = Half::answer(respond, active.guard.clone(), active.streams.clone());
     let client = ServerStream { receive: Receive::new(body, half.clone()), half: half.clone() };
     let client = Client::H2(client);
     match read {
         Ok(()) => exchange(&shard, &connection, &entered, &mut scratch, client).await,
         Err(refused) => {
+            stats.count(refused.counter());
             let failure = Failure::StreamRefused { details: refused.details() };
             exchange::refuse(&shard, &connection, &entered, &mut scratch, client, failure).await
         }
     };
     active.abandoned.set(half.was_reset());
-    if connection.drain_closes(&shard) {
-        active.streams.last_answer.set(true);
-    }
     shard.give_back_scratch(scratch);
 }

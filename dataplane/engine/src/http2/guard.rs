@@ -1,11 +1,15 @@
 //! Counts the frames of a connection as they pass, and tells when a peer sends more of a kind than any honest one.
 //!
-//! It looks at frame headers only and knows no streams; what frames mean is `h2`'s business. The bounds are Envoy's.
-//! Each is about frames that cost the receiver work or memory and the sender next to nothing.
+//! It looks at frame headers and the first bytes behind them; what frames mean is `h2`'s business. The bounds are
+//! Envoy's. Each is about frames that cost the receiver work or memory and the sender next to nothing. It also finds
+//! mistakes that `h2` answers with another code than the RFC has for them, or not at all: [`Mistake`].
 
 use std::cell::Cell;
 
 use ringsail_tables::http2::Http2Settings;
+use ringsail_telemetry::Http2Counter;
+
+use super::codec_stats::CodecStats;
 
 /// More frames of a kind than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,40 @@ pub enum Flood {
     Control,
 }
 
+/// What a peer may not send, and with which code its connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// A frame of fixed size has another. Source: RFC 9113 §6.3 to §6.9.
+    FrameSize,
+    /// A window past 2³¹ − 1. Source: RFC 9113 §6.5.2.
+    Window,
+    /// Trailers with a pseudo-header field, as far as their first byte shows it: an entry of HPACK's dynamic table does
+    /// not. Such a field is dropped. Source: RFC 9113 §8.1.
+    ///
+    /// Compat: it ends the connection, as in Envoy, where the RFC only resets the stream.
+    Trailers,
+}
+
+impl Mistake {
+    /// The error code. Source: RFC 9113 §7.
+    pub fn code(self) -> u32 {
+        match self {
+            Mistake::FrameSize => 0x6,
+            Mistake::Window => 0x3,
+            Mistake::Trailers => 0x1,
+        }
+    }
+}
+
+/// Why the rest of what was received is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Too much of a kind: the connection is cut.
+    Flood(Flood),
+    /// The connection is ended with a code, after the bytes before this place.
+    Mistake(Mistake, usize),
+}
+
 /// What passed so far; the bounds come from the settings of the side it guards.
 #[derive(Debug)]
 pub struct Guard {
@@ -31,9 +69,12 @@ pub struct Guard {
     unanswered: Cell<u32>,
     streams: Cell<u64>,
     data_sent: Cell<u64>,
-    resets_received: Cell<u64>,
-    resets_sent: Cell<u64>,
-    go_aways_sent: Cell<u64>,
+    stats: CodecStats,
+    /// The largest id of a stream that a HEADERS frame of the peer has named.
+    latest_stream: Cell<u32>,
+    /// Looks into the frame that the peer is sending.
+    inside: Cell<Inside>,
+    mistake: Cell<Option<Mistake>>,
     settings_received: Cell<bool>,
     go_away_received: Cell<bool>,
     in_header_block: Cell<bool>,
@@ -52,6 +93,8 @@ struct Scanner {
     filled: u8,
     /// Bytes until the next frame header.
     skip: u32,
+    /// They are looked at.
+    looks: bool,
 }
 
 const FRAME_HEADER_BYTES: usize = 9;
@@ -62,11 +105,25 @@ struct Frame {
     len: u32,
     kind: u8,
     flags: u8,
+    stream: u32,
 }
+
+/// What is looked for in a frame's payload.
+#[derive(Clone, Copy, Debug, Default)]
+enum Inside {
+    #[default]
+    Nothing,
+    /// Entries of SETTINGS: how many bytes of the current one came, and which.
+    Settings(usize, [u8; SETTING_BYTES]),
+    /// The first field of trailers, after so many bytes.
+    Trailers(u32),
+}
+
+const SETTING_BYTES: usize = 6;
 
 impl Guard {
     /// For a connection. `preface` bytes of the peer come before its first frame.
-    pub fn new(settings: &Http2Settings, preface_in: u32, preface_out: u32) -> Guard {
+    pub fn new(settings: &Http2Settings, preface_in: u32, preface_out: u32, stats: CodecStats) -> Guard {
         Guard {
             incoming: Cell::new(Scanner { skip: preface_in, ..Scanner::default() }),
             outgoing: Cell::new(Scanner { skip: preface_out, ..Scanner::default() }),
@@ -76,9 +133,10 @@ impl Guard {
             unanswered: Cell::new(0),
             streams: Cell::new(0),
             data_sent: Cell::new(0),
-            resets_received: Cell::new(0),
-            resets_sent: Cell::new(0),
-            go_aways_sent: Cell::new(0),
+            stats,
+            latest_stream: Cell::new(0),
+            inside: Cell::default(),
+            mistake: Cell::new(None),
             settings_received: Cell::new(false),
             go_away_received: Cell::new(false),
             in_header_block: Cell::new(false),
@@ -92,11 +150,25 @@ impl Guard {
     }
 
     /// Looks at received bytes.
-    pub fn received(&self, bytes: &[u8]) -> Result<(), Flood> {
+    pub fn received(&self, bytes: &[u8]) -> Result<(), Stop> {
         let mut scanner = self.incoming.get();
-        let result = scanner.scan(bytes, |frame| self.judge(frame));
+        let result = scanner.scan(bytes, |frame| self.judge(frame), |payload| self.look_inside(payload));
         self.incoming.set(scanner);
-        result.inspect_err(|flood| self.flood.set(Some(*flood)))
+        result.inspect_err(|stop| match stop {
+            Stop::Flood(flood) => {
+                self.flood.set(Some(*flood));
+                self.stats.count(match flood {
+                    Flood::Empty => Http2Counter::InboundEmptyFramesFlood,
+                    Flood::Priority => Http2Counter::InboundPriorityFramesFlood,
+                    Flood::WindowUpdate => Http2Counter::InboundWindowUpdateFramesFlood,
+                    Flood::Control => Http2Counter::OutboundControlFlood,
+                });
+            }
+            Stop::Mistake(mistake, _) => {
+                self.mistake.set(Some(*mistake));
+                self.stats.count(Http2Counter::RxMessagingError);
+            }
+        })
     }
 
     /// Looks at sent bytes.
@@ -104,15 +176,16 @@ impl Guard {
         self.blocked.set(false);
         self.unanswered.set(0);
         let mut scanner = self.outgoing.get();
-        let _ = scanner.scan(bytes, |frame| {
+        let found = |frame: Frame| {
             match frame.kind {
                 DATA => self.data_sent.set(self.data_sent.get() + 1),
-                RST_STREAM => self.resets_sent.set(self.resets_sent.get() + 1),
-                GOAWAY => self.go_aways_sent.set(self.go_aways_sent.get() + 1),
+                RST_STREAM => self.stats.count(Http2Counter::TxReset),
+                GOAWAY => self.stats.count(Http2Counter::GoawaySent),
                 _ => {}
             }
-            Ok(())
-        });
+            Ok(false)
+        };
+        let _ = scanner.scan(bytes, found, |_| Ok(()));
         self.outgoing.set(scanner);
     }
 
@@ -141,12 +214,79 @@ impl Guard {
         self.flood.get()
     }
 
-    /// RST_STREAM frames received and sent, and GOAWAY frames sent.
-    pub fn resets_and_go_aways(&self) -> (u64, u64, u64) {
-        (self.resets_received.get(), self.resets_sent.get(), self.go_aways_sent.get())
+    /// What ends the connection, once the bytes before it are read.
+    pub fn mistake(&self) -> Option<Mistake> {
+        self.mistake.get()
     }
 
-    fn judge(&self, frame: Frame) -> Result<(), Flood> {
+    /// Where the connection counts.
+    pub fn stats(&self) -> &CodecStats {
+        &self.stats
+    }
+
+    /// Judges a frame by its header. True when its payload is looked into.
+    fn judge(&self, frame: Frame) -> Result<bool, Reject> {
+        let wrong_size = match frame.kind {
+            PRIORITY => frame.len != 5,
+            RST_STREAM | WINDOW_UPDATE => frame.len != 4,
+            PING => frame.len != 8,
+            SETTINGS if frame.flags & ACK != 0 => frame.len != 0,
+            SETTINGS => frame.len % SETTING_BYTES as u32 != 0,
+            _ => false,
+        };
+        if wrong_size {
+            return Err(Reject::Mistake(Mistake::FrameSize));
+        }
+        self.count_frame(frame).map_err(Reject::Flood)?;
+        let inside = match frame.kind {
+            SETTINGS if frame.flags & ACK == 0 => Inside::Settings(0, [0; SETTING_BYTES]),
+            HEADERS if frame.stream > self.latest_stream.get() => {
+                self.latest_stream.set(frame.stream);
+                Inside::Nothing
+            }
+            // Of a stream that is known: trailers. Upstream they cannot be told from heads that follow a 100.
+            HEADERS if matches!(self.stats, CodecStats::Downstream(_)) => {
+                let padding = if frame.flags & PADDED != 0 { 1 } else { 0 };
+                Inside::Trailers(padding + if frame.flags & HAS_PRIORITY != 0 { 5 } else { 0 })
+            }
+            _ => Inside::Nothing,
+        };
+        self.inside.set(inside);
+        Ok(!matches!(inside, Inside::Nothing))
+    }
+
+    /// Looks at bytes of a frame's payload.
+    fn look_inside(&self, payload: &[u8]) -> Result<(), Reject> {
+        for byte in payload {
+            match self.inside.get() {
+                Inside::Nothing => return Ok(()),
+                Inside::Settings(filled, mut entry) => {
+                    entry[filled] = *byte;
+                    let whole = filled + 1 == SETTING_BYTES;
+                    self.inside.set(Inside::Settings(if whole { 0 } else { filled + 1 }, entry));
+                    let [a, b, value @ ..] = entry;
+                    let is_window = u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE;
+                    if whole && is_window && u32::from_be_bytes(value) > WINDOW_MAX {
+                        return Err(Reject::Mistake(Mistake::Window));
+                    }
+                }
+                Inside::Trailers(0) => {
+                    // A change of the table's size may come first.
+                    if byte & 0xe0 == TABLE_SIZE {
+                        return Ok(self.inside.set(Inside::Nothing));
+                    }
+                    self.inside.set(Inside::Nothing);
+                    if names_pseudo_header(*byte) {
+                        return Err(Reject::Mistake(Mistake::Trailers));
+                    }
+                }
+                Inside::Trailers(before) => self.inside.set(Inside::Trailers(before - 1)),
+            }
+        }
+        Ok(())
+    }
+
+    fn count_frame(&self, frame: Frame) -> Result<(), Flood> {
         match frame.kind {
             DATA | HEADERS | CONTINUATION => {
                 let ends_stream = frame.kind != CONTINUATION && frame.flags & END_STREAM != 0;
@@ -178,7 +318,7 @@ impl Guard {
                 if count > allowed { Err(Flood::WindowUpdate) } else { Ok(()) }
             }
             RST_STREAM => {
-                self.resets_received.set(self.resets_received.get() + 1);
+                self.stats.count(Http2Counter::RxReset);
                 self.needs_an_answer()
             }
             PING | SETTINGS if frame.flags & ACK == 0 => {
@@ -202,15 +342,51 @@ impl Guard {
     }
 }
 
+/// Why a frame is not passed on.
+enum Reject {
+    Flood(Flood),
+    Mistake(Mistake),
+}
+
+/// Whether a field whose representation begins so has one of the names `:authority` to `:status`, entries 1 to 14 of
+/// HPACK's static table. Source: RFC 7541 §6 and appendix A.
+fn names_pseudo_header(first: u8) -> bool {
+    let index = match first {
+        _ if first & 0x80 != 0 => first & 0x7f,
+        _ if first & 0x40 != 0 => first & 0x3f,
+        _ => first & 0x0f,
+    };
+    (1..=14).contains(&index)
+}
+
 fn bump(count: &Cell<u32>) {
     count.set(count.get().saturating_add(1));
 }
 
+impl Reject {
+    fn at(self, place: usize) -> Stop {
+        match self {
+            Reject::Flood(flood) => Stop::Flood(flood),
+            Reject::Mistake(mistake) => Stop::Mistake(mistake, place),
+        }
+    }
+}
+
 impl Scanner {
-    fn scan(&mut self, bytes: &[u8], mut found: impl FnMut(Frame) -> Result<(), Flood>) -> Result<(), Flood> {
+    /// `found` judges a frame by its header and says whether `inside` is to see its payload.
+    fn scan(
+        &mut self,
+        bytes: &[u8],
+        mut found: impl FnMut(Frame) -> Result<bool, Reject>,
+        mut inside: impl FnMut(&[u8]) -> Result<(), Reject>,
+    ) -> Result<(), Stop> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let skipped = (self.skip as usize).min(rest.len());
+            if self.looks && skipped > 0 {
+                let before = bytes.len() - rest.len();
+                inside(&rest[..skipped]).map_err(|reject| reject.at(before))?;
+            }
             self.skip -= skipped as u32;
             rest = &rest[skipped..];
             let wanted = FRAME_HEADER_BYTES - usize::from(self.filled);
@@ -220,11 +396,14 @@ impl Scanner {
             self.filled += taken as u8;
             rest = &rest[taken..];
             if usize::from(self.filled) == FRAME_HEADER_BYTES {
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, id @ ..] = self.header;
                 let len = u32::from_be_bytes([0, a, b, c]);
+                let stream = u32::from_be_bytes(id) & STREAM_ID_MAX;
+                // The whole header is in front of `rest`, a part of it perhaps in bytes that went on before.
+                let before = (bytes.len() - rest.len()).saturating_sub(FRAME_HEADER_BYTES);
                 self.filled = 0;
                 self.skip = len;
-                found(Frame { len, kind, flags })?;
+                self.looks = found(Frame { len, kind, flags, stream }).map_err(|reject| reject.at(before))?;
             }
         }
         Ok(())
@@ -242,6 +421,15 @@ const GOAWAY: u8 = 0x7;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 const END_STREAM: u8 = 0x1;
+const PADDED: u8 = 0x8;
+const HAS_PRIORITY: u8 = 0x20;
+const STREAM_ID_MAX: u32 = 0x7fff_ffff;
+/// Source: RFC 9113 §6.5.2.
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+/// Source: RFC 9113 §6.9.1.
+const WINDOW_MAX: u32 = 0x7fff_ffff;
+/// Source: RFC 7541 §6.3.
+const TABLE_SIZE: u8 = 0x20;
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
@@ -257,10 +445,10 @@ mod tests {
     }
 
     fn guard() -> Guard {
-        Guard::new(&Http2Settings::default(), 0, 0)
+        Guard::new(&Http2Settings::default(), 0, 0, CodecStats::None)
     }
 
-    fn repeat(guard: &Guard, bytes: &[u8], times: usize) -> Result<(), Flood> {
+    fn repeat(guard: &Guard, bytes: &[u8], times: usize) -> Result<(), Stop> {
         (0..times).try_for_each(|_| guard.received(bytes))
     }
 
@@ -271,7 +459,7 @@ mod tests {
         assert_eq!(repeat(&guard, &empty, 1), Ok(()));
         assert_eq!(guard.received(&frame(DATA, 0, b"x")), Ok(()));
         assert_eq!(repeat(&guard, &empty, 1), Ok(()));
-        assert_eq!(repeat(&guard, &empty, 1), Err(Flood::Empty));
+        assert_eq!(repeat(&guard, &empty, 1), Err(Stop::Flood(Flood::Empty)));
         assert_eq!(guard.flood(), Some(Flood::Empty));
     }
 
@@ -284,22 +472,22 @@ mod tests {
     fn priorities_are_bounded_by_the_streams_opened() {
         let priority = frame(PRIORITY, 0, &[0; 5]);
         assert_eq!(repeat(&guard(), &priority, 100), Ok(()));
-        assert_eq!(repeat(&guard(), &priority, 101), Err(Flood::Priority));
+        assert_eq!(repeat(&guard(), &priority, 101), Err(Stop::Flood(Flood::Priority)));
         let open = guard();
         open.received(&frame(HEADERS, END_HEADERS, b"x")).unwrap();
         assert_eq!(repeat(&open, &priority, 200), Ok(()));
-        assert_eq!(repeat(&open, &priority, 1), Err(Flood::Priority));
+        assert_eq!(repeat(&open, &priority, 1), Err(Stop::Flood(Flood::Priority)));
     }
 
     #[test]
     fn window_updates_are_bounded_by_the_data_sent() {
         let update = frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
         assert_eq!(repeat(&guard(), &update, 5), Ok(()));
-        assert_eq!(repeat(&guard(), &update, 6), Err(Flood::WindowUpdate));
+        assert_eq!(repeat(&guard(), &update, 6), Err(Stop::Flood(Flood::WindowUpdate)));
         let sender = guard();
         sender.sent(&frame(DATA, 0, b"data"));
         assert_eq!(repeat(&sender, &update, 25), Ok(()));
-        assert_eq!(repeat(&sender, &update, 1), Err(Flood::WindowUpdate));
+        assert_eq!(repeat(&sender, &update, 1), Err(Stop::Flood(Flood::WindowUpdate)));
     }
 
     #[test]
@@ -309,7 +497,7 @@ mod tests {
         assert_eq!(repeat(&guard, &ping, 5000), Ok(()));
         guard.sending_is_blocked();
         assert_eq!(repeat(&guard, &ping, 1000), Ok(()));
-        assert_eq!(repeat(&guard, &ping, 1), Err(Flood::Control));
+        assert_eq!(repeat(&guard, &ping, 1), Err(Stop::Flood(Flood::Control)));
         guard.sent(b"");
         assert_eq!(repeat(&guard, &ping, 1), Ok(()));
     }
@@ -331,11 +519,55 @@ mod tests {
             bytes.extend(frame(RST_STREAM, 0, &[0; 4]));
         }
         for size in 1..bytes.len() {
-            let guard = Guard::new(&Http2Settings::default(), 3, 0);
+            let guard = Guard::new(&Http2Settings::default(), 3, 0, CodecStats::None);
             for part in bytes.chunks(size) {
                 guard.received(part).unwrap();
             }
-            assert_eq!(guard.resets_and_go_aways().0, 3, "in pieces of {size}");
+            let wrong = frame(PING, 0, b"short");
+            assert_eq!(
+                guard.received(&wrong),
+                Err(Stop::Mistake(Mistake::FrameSize, 0)),
+                "in pieces of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn frames_of_a_wrong_size_are_mistakes() {
+        for (kind, flags, len) in [
+            (PRIORITY, 0, 4),
+            (RST_STREAM, 0, 5),
+            (SETTINGS, ACK, 6),
+            (SETTINGS, 0, 7),
+            (WINDOW_UPDATE, 0, 3),
+        ] {
+            let bytes = [frame(PING, 0, &[0; 8]), frame(kind, flags, &vec![0; len])].concat();
+            let stop = Stop::Mistake(Mistake::FrameSize, FRAME_HEADER_BYTES + 8);
+            assert_eq!(guard().received(&bytes), Err(stop), "kind {kind}");
+        }
+    }
+
+    #[test]
+    fn a_window_past_its_largest_is_a_mistake() {
+        let settings =
+            |value: u32| frame(SETTINGS, 0, &[&[0, 3, 0, 0, 0, 9, 0, 4][..], &value.to_be_bytes()].concat());
+        assert_eq!(guard().received(&settings(WINDOW_MAX)), Ok(()));
+        for split in 0..21 {
+            let (bytes, guard) = (settings(WINDOW_MAX + 1), guard());
+            let (first, rest) = bytes.split_at(split);
+            guard.received(first).unwrap();
+            assert!(guard.received(rest).is_err(), "split at {split}");
+            assert_eq!(guard.mistake(), Some(Mistake::Window));
+        }
+    }
+
+    #[test]
+    fn pseudo_headers_are_known_by_their_index() {
+        for first in [0x81, 0x88, 0x8e, 0x41, 0x01, 0x11, 0x0e] {
+            assert!(names_pseudo_header(first), "{first:#x}");
+        }
+        for first in [0x8f, 0xbe, 0x40, 0x00, 0x10, 0x0f, 0x7f] {
+            assert!(!names_pseudo_header(first), "{first:#x}");
         }
     }
 }

@@ -8,6 +8,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method as H2Method, StatusCode, request, response};
 use ringsail_http::{BodyLength, Fields, Framing, Method, RequestHead, ResponseHead, TargetForm};
 use ringsail_tables::hcm::{HttpConnectionManager, UnderscoreHeaders};
+use ringsail_telemetry::Http2Counter;
+
+use super::codec_stats::CodecStats;
 
 /// A request's head breaks a bound or a rule of ours; its stream is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,14 @@ pub(super) enum Refused {
 }
 
 impl Refused {
+    /// What it counts as.
+    pub(super) fn counter(self) -> Http2Counter {
+        match self {
+            Refused::TooLarge | Refused::TooMany => Http2Counter::HeaderOverflow,
+            Refused::Underscore => Http2Counter::RequestsRejectedWithUnderscoresInHeaders,
+        }
+    }
+
     /// `RESPONSE_CODE_DETAILS`.
     pub(super) fn details(self) -> &'static str {
         match self {
@@ -36,6 +47,7 @@ pub(super) fn read_request(
     parts: &request::Parts,
     ends: bool,
     manager: &HttpConnectionManager,
+    stats: &CodecStats,
     head: &mut RequestHead,
 ) -> Result<(), Refused> {
     let host = || parts.headers.get("host").map(HeaderValue::as_bytes);
@@ -63,7 +75,10 @@ pub(super) fn read_request(
         if name.as_str().contains('_') {
             match manager.underscores {
                 UnderscoreHeaders::Allow => {}
-                UnderscoreHeaders::Drop => continue,
+                UnderscoreHeaders::Drop => {
+                    stats.count(Http2Counter::DroppedHeadersWithUnderscores);
+                    continue;
+                }
                 UnderscoreHeaders::Reject => return Err(Refused::Underscore),
             }
         }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use ringsail_runtime::buffers::Lease;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::guard::Guard;
+use super::guard::{Guard, Stop};
 use crate::connection::Connection;
 use crate::inflow::Inflow;
 use crate::limits::RECEIVE_BYTES_MAX;
@@ -33,8 +33,11 @@ pub(super) enum Socket {
 impl Io {
     /// `first_bytes` were received already.
     pub(super) fn new(socket: Socket, first_bytes: Inflow, guard: Rc<Guard>) -> io::Result<Io> {
-        guard.received(first_bytes.bytes()).map_err(|_| flooded())?;
-        Ok(Io { socket, lease: first_bytes.into_lease(), guard })
+        let mut lease = first_bytes.into_lease();
+        if let Some(received) = &mut lease {
+            judge(&guard, received)?;
+        }
+        Ok(Io { socket, lease, guard })
     }
 
     fn stream(&self) -> &Stream {
@@ -54,9 +57,15 @@ impl AsyncRead for Io {
         let io = &mut *self;
         let mut lease = match io.lease.take() {
             Some(lease) => lease,
+            // Who drives the connection sees the mistake and ends it.
+            None if io.guard.mistake().is_some() => return Poll::Pending,
             None => {
-                let lease = ready!(io.stream().poll_recv(RECEIVE_BYTES_MAX, cx))?;
-                io.guard.received(&lease).map_err(|_| flooded())?;
+                let mut lease = ready!(io.stream().poll_recv(RECEIVE_BYTES_MAX, cx))?;
+                let received = lease.len();
+                judge(&io.guard, &mut lease)?;
+                if lease.is_empty() && received > 0 {
+                    return Poll::Pending;
+                }
                 lease
             }
         };
@@ -118,6 +127,18 @@ impl AsyncWrite for Io {
         // A peer that is gone needs no end of ours.
         let _ = self.stream().shutdown_write();
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Lets the guard look at what was received, and cuts off what a mistake is in.
+fn judge(guard: &Guard, received: &mut Lease) -> io::Result<()> {
+    match guard.received(received) {
+        Ok(()) => Ok(()),
+        Err(Stop::Flood(_)) => Err(flooded()),
+        Err(Stop::Mistake(_, before)) => {
+            received.truncate(before);
+            Ok(())
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use ::h2::{Reason, RecvStream, SendStream, server};
 use bytes::{Buf, Bytes};
 use ringsail_http::{BodyLength, Fields, ResponseHead};
 use ringsail_runtime::task;
+use ringsail_telemetry::Http2Counter;
 
+use super::downstream::Streams;
+use super::guard::Guard;
 use super::heads;
 use crate::limits::COPIED_BODY_BYTES_MAX;
 use crate::message::{Closed, Lost, Piece};
@@ -61,17 +64,28 @@ impl Receive {
                     self.chunk = chunk;
                     self.over = self.stream.is_end_stream();
                 }
-                Some(Err(error)) => return Poll::Ready(Err(lost(&error))),
+                Some(Err(error)) => return Poll::Ready(Err(self.lost(&error))),
                 None => match ready!(self.stream.poll_trailers(cx)) {
                     Ok(trailers) => {
+                        if trailers.is_some() {
+                            self.half.guard.stats().count(Http2Counter::Trailers);
+                        }
                         self.trailers = trailers.map(|trailers| heads::read_trailers(&trailers));
                         self.over = true;
                     }
-                    Err(error) => return Poll::Ready(Err(lost(&error))),
+                    Err(error) => return Poll::Ready(Err(self.lost(&error))),
                 },
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn lost(&self, error: &::h2::Error) -> Lost {
+        let lost = lost(error);
+        if lost == Lost::Malformed {
+            self.half.guard.stats().count(Http2Counter::RxMessagingError);
+        }
+        lost
     }
 
     /// The bytes at hand are a piece of the body.
@@ -116,6 +130,9 @@ fn lost(error: &::h2::Error) -> Lost {
 /// The sending direction of a stream, which both directions look at.
 pub(super) struct Half {
     state: RefCell<State>,
+    guard: Rc<Guard>,
+    /// Those of a client's connection.
+    streams: Option<Rc<Streams>>,
 }
 
 enum State {
@@ -129,13 +146,18 @@ enum State {
 
 impl Half {
     /// Of a request to be answered.
-    pub(super) fn answer(respond: server::SendResponse<Bytes>) -> Rc<Half> {
-        Rc::new(Half { state: RefCell::new(State::Unanswered(respond)) })
+    pub(super) fn answer(
+        respond: server::SendResponse<Bytes>,
+        guard: Rc<Guard>,
+        streams: Rc<Streams>,
+    ) -> Rc<Half> {
+        let streams = Some(streams);
+        Rc::new(Half { state: RefCell::new(State::Unanswered(respond)), guard, streams })
     }
 
     /// Of a request that was begun.
-    pub(super) fn request(stream: SendStream<Bytes>) -> Rc<Half> {
-        Rc::new(Half { state: RefCell::new(State::Streaming(stream)) })
+    pub(super) fn request(stream: SendStream<Bytes>, guard: Rc<Guard>) -> Rc<Half> {
+        Rc::new(Half { state: RefCell::new(State::Streaming(stream)), guard, streams: None })
     }
 
     /// Ready when the peer has reset the stream (true), or its connection is gone.
@@ -193,6 +215,9 @@ impl<'a> Send<'a> {
     /// Sends an answer's head.
     pub fn head(&mut self, head: &ResponseHead) {
         let ends = matches!(head.framing().body, BodyLength::None | BodyLength::Length(0));
+        if let Some(streams) = self.half.streams.as_ref().filter(|_| !head.framing().persistent) {
+            streams.end_soon();
+        }
         let mut state = self.half.state.borrow_mut();
         let next = match std::mem::replace(&mut *state, State::Gone) {
             State::Unanswered(mut respond) => {

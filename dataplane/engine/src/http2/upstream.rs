@@ -20,8 +20,9 @@ use ringsail_runtime::local::Notify;
 use ringsail_runtime::task;
 use ringsail_runtime::time::now;
 use ringsail_tables::http2::Http2Settings;
-use ringsail_telemetry::ClusterCounter;
+use ringsail_telemetry::{ClusterCounter, Http2Counter};
 
+use super::codec_stats::CodecStats;
 use super::downstream::PREFACE;
 use super::guard::{Flood, Guard};
 use super::heads;
@@ -88,6 +89,7 @@ pub struct Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         let left = self.shared.streams.get() - 1;
+        self.shared.guard.stats().stream_ends();
         self.shared.streams.set(left);
         if left == 0 {
             self.shared.idle_since.set(now());
@@ -144,6 +146,7 @@ fn lane(host: &Rc<Host>, settings: &Settings) -> Option<Lane> {
     drop(open);
     let requests = shared.requests.get();
     shared.streams.set(shared.streams.get() + 1);
+    shared.guard.stats().stream_begins();
     shared.requests.set(requests.saturating_add(1));
     shared.woken.notify_one();
     Some(Lane { shared, host: host.clone(), reused: requests > 0 })
@@ -224,7 +227,8 @@ fn begin_dial(cluster: &Rc<ClusterState>, choice: &Choice, settings: &Settings, 
     };
     let (address, settings) = (choice.address.clone(), settings.clone());
     cluster.stats.add(ClusterCounter::UpstreamCxHttp2Total, 1);
-    task::spawn(connection(slot, address, settings, dialing));
+    let stats = cluster.http2_stats.get().cloned().map_or(CodecStats::None, CodecStats::Upstream);
+    task::spawn(connection(slot, address, settings, stats, dialing));
 }
 
 /// Makes a connection and moves its frames until it ends.
@@ -232,9 +236,10 @@ async fn connection(
     slot: Slot,
     address: ringsail_runtime::net::Address,
     settings: Settings,
+    stats: CodecStats,
     mut dialing: Dialing,
 ) {
-    let guard = Rc::new(Guard::new(&settings.http2, 0, PREFACE.len() as u32));
+    let guard = Rc::new(Guard::new(&settings.http2, 0, PREFACE.len() as u32, stats));
     let dialed = crate::upstream::dial(&address, &settings.dial).await;
     slot.count_tls(&dialed);
     let stream = match dialed {
@@ -279,6 +284,9 @@ async fn connection(
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(result.map_err(|error| error.is_io()));
         }
+        if guard.mistake().is_some() {
+            return Poll::Ready(Err(false));
+        }
         if guard.settings_received() && !announced {
             // The peer's bound on streams is known: requests that wait may go on, or make another connection.
             announced = true;
@@ -291,6 +299,7 @@ async fn connection(
             keepalive.stream_begins_after(now() - news_at);
             news_at = now();
             if keepalive.poll_dead(cx).is_ready() {
+                guard.stats().count(Http2Counter::KeepaliveTimeout);
                 return Poll::Ready(Err(true));
             }
         }
@@ -348,7 +357,7 @@ impl Lane {
         let upgrade = head.upgrade().map(Box::from);
         let mut send = self.shared.send.borrow().clone();
         let (answer, stream) = send.send_request(request, ends).map_err(|error| failure(&error))?;
-        let half = Half::request(stream);
+        let half = Half::request(stream, self.shared.guard.clone());
         let answer = Answer {
             answer,
             half: half.clone(),
@@ -435,7 +444,14 @@ impl Answer {
             Some(Flood::Empty | Flood::Priority | Flood::WindowUpdate | Flood::Control) => {
                 Failure::UpstreamProtocol
             }
-            None => failure,
+            None => {
+                match failure {
+                    Failure::RemoteRefused => self.guard.stats().count(Http2Counter::StreamRefusedErrors),
+                    Failure::UpstreamProtocol => self.guard.stats().count(Http2Counter::RxMessagingError),
+                    _ => {}
+                }
+                failure
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! State is keyed by the ids of the tables, so it survives endpoint updates, and is dropped with its generation.
 //! It never holds configuration: every use brings the [`ClusterRef`] of its own version.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -19,7 +19,7 @@ use ringsail_tables::ids::ClusterId;
 use ringsail_tables::live::HealthFlags;
 use ringsail_tables::metadata::Value;
 use ringsail_tables::subset::Criteria;
-use ringsail_telemetry::{ClusterCounter, ClusterStats};
+use ringsail_telemetry::{ClusterCounter, ClusterStats, UpstreamHttp2Stats};
 
 use super::balance::priority::Spread;
 use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Served, Settings, Subsets, Wanted};
@@ -100,6 +100,8 @@ pub struct ClusterState {
     pub stats: ClusterStats,
     /// TLS contexts of its endpoints.
     pub tls: ClientCache,
+    /// Those of its HTTP/2 connections, if it may have some.
+    pub http2_stats: OnceCell<UpstreamHttp2Stats>,
     /// What is limited.
     resources: Resources,
     seat: Rc<Seat>,
@@ -232,6 +234,7 @@ impl ClusterState {
         ClusterState {
             id,
             stats,
+            http2_stats: OnceCell::new(),
             resources: Resources::new(seat.shard, seat.shards),
             seat,
             hosts: RefCell::default(),

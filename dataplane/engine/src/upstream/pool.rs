@@ -72,11 +72,7 @@ impl Slot {
     /// Counts what an HTTP/2 connection has seen, at its end.
     pub(crate) fn count_http2(&self, guard: &Guard, protocol_error: bool) {
         let Some(cluster) = self.cluster.upgrade() else { return };
-        let (received, sent, go_aways) = guard.resets_and_go_aways();
         for (counter, count) in [
-            (ClusterCounter::Http2RxReset, received),
-            (ClusterCounter::Http2TxReset, sent),
-            (ClusterCounter::Http2GoawaySent, go_aways),
             (ClusterCounter::UpstreamCxCloseNotify, guard.go_away_received().into()),
             (ClusterCounter::UpstreamCxProtocolError, protocol_error.into()),
         ] {

@@ -132,11 +132,17 @@ fn for_each(
             visit.value::<Cluster>(name, gauge.name(), *value);
         }
     }
+    for (name, totals) in &snapshot.upstream_http2 {
+        visit.scope(name, totals);
+    }
     visit.scope("", &snapshot.access_logs);
     visit.scope("", &snapshot.spans);
     visit.scope("", &snapshot.control_plane);
     visit.istio(snapshot);
     for (name, totals) in &snapshot.http {
+        visit.scope(name, totals);
+    }
+    for (name, totals) in &snapshot.downstream_http2 {
         visit.scope(name, totals);
     }
     for (name, totals) in &snapshot.rds {

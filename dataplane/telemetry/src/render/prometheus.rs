@@ -19,12 +19,14 @@ pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut Strin
     let (snapshot, idle) = take(registry, &selection);
     let mut page = Page { selection, name: String::new(), out };
     page.scopes(&snapshot.clusters, &idle);
+    page.scopes(&snapshot.upstream_http2, &[]);
     page.single(&snapshot.cluster_manager);
     page.single(&snapshot.access_logs);
     page.single(&snapshot.spans);
     page.single(&snapshot.control_plane);
     page.istio(&snapshot);
     page.scopes(&snapshot.http, &[]);
+    page.scopes(&snapshot.downstream_http2, &[]);
     page.scopes(&snapshot.rds, &[]);
     page.scopes(&snapshot.listeners, &[]);
     page.single(&snapshot.listener_manager);
