@@ -124,10 +124,10 @@ fn remove_listed(fields: &mut Fields, keep_upgrade: bool) {
 }
 
 impl RequestHead {
-    /// The protocol this HTTP/1.1 request wants to switch to: the Upgrade field, when Connection
-    /// lists `upgrade`.
+    /// The protocol this request wants to switch to: the Upgrade field, when Connection lists `upgrade`. Of HTTP/2
+    /// only an extended CONNECT has them, which is held as the request of HTTP/1.1 that asks for the same.
     pub fn upgrade(&self) -> Option<&[u8]> {
-        if self.version() != Version::Http11 {
+        if self.version() == Version::Http10 {
             return None;
         }
         let upgrade = self.fields().get("upgrade")?;

@@ -40,6 +40,8 @@ pub struct Call {
     pub body: Vec<Vec<u8>>,
     /// Fields after the body.
     pub trailers: Vec<(String, String)>,
+    /// Do not end the stream; reset it when this many bytes of a body have come.
+    pub tunnel: Option<usize>,
     /// Reset the stream when the response head has come, with this code.
     pub cancel: Option<Reason>,
 }
@@ -116,7 +118,7 @@ async fn exchange(response: h2::client::ResponseFuture, mut body: SendStream<Byt
     let mut reply = Reply::default();
     let pieces = call.body.len();
     for (index, piece) in call.body.into_iter().enumerate() {
-        let last = index + 1 == pieces && call.trailers.is_empty();
+        let last = index + 1 == pieces && call.trailers.is_empty() && call.tunnel.is_none();
         // A refused body shows in the response.
         if body.send_data(piece.into(), last).is_err() {
             break;
@@ -134,20 +136,27 @@ async fn exchange(response: h2::client::ResponseFuture, mut body: SendStream<Byt
                 reply.error = "cancelled".to_string();
                 return reply;
             }
-            read_body(response.into_body(), &mut reply).await;
+            let most = call.tunnel.unwrap_or(usize::MAX);
+            read_body(response.into_body(), most, &mut reply).await;
+            if call.tunnel.is_some() && reply.error.is_empty() {
+                body.send_reset(Reason::CANCEL);
+            }
         }
         Err(error) => reply.error = describe(&error),
     }
     reply
 }
 
-async fn read_body(mut stream: RecvStream, reply: &mut Reply) {
+async fn read_body(mut stream: RecvStream, most: usize, reply: &mut Reply) {
     while let Some(piece) = stream.data().await {
         match piece {
             Ok(piece) => {
                 reply.body.extend_from_slice(&piece);
                 // Fails only when the stream is gone, which the next piece tells.
                 let _ = stream.flow_control().release_capacity(piece.len());
+                if reply.body.len() >= most {
+                    return;
+                }
             }
             Err(error) => {
                 reply.error = describe(&error);

@@ -19,13 +19,14 @@ fn tunnel(run: &Run<'_>, protocol: &str, data: &str) -> anyhow::Result<Observed>
     run.case(Case { pause_at, ..Case::new(run.id, head + data) })
 }
 
-/// An extended CONNECT over HTTP/2 that sends `data` and ends.
+/// An extended CONNECT over HTTP/2 that sends `data`, and leaves when as much has come back.
 fn stream(scenario: Scenario, protocol: &'static str, data: &'static str) -> Scenario {
     scenario.does(move |run| {
         let path = format!("/{}/upgrade", run.id);
         let body = vec![data.as_bytes().to_vec()];
         let fields = &[("sec-websocket-version", "13")];
-        let call = Call { path, body, protocol: Some(protocol), ..call(run, "CONNECT", fields) };
+        let tunnel = Some(data.len());
+        let call = Call { path, body, protocol: Some(protocol), tunnel, ..call(run, "CONNECT", fields) };
         let mut observed = Observed::new();
         calls(run.address, vec![call])?.iter().for_each(|reply| note(&mut observed, run, reply));
         observed.attempts(run);
@@ -48,7 +49,7 @@ fn connect_http1(scenario: Scenario) -> Scenario {
     scenario.does(|run| {
         let head = format!("CONNECT {0}:80 HTTP/1.1\r\nhost: {0}:80\r\n{1}\r\n", run.host(), run.names());
         let pause_at = Some(head.len());
-        run.case(Case { pause_at, half_close: true, ..Case::new(run.id, head + "bytes") })
+        run.case(Case { pause_at, ..Case::new(run.id, head + "bytes") })
     })
 }
 
@@ -56,7 +57,7 @@ fn connect_http1(scenario: Scenario) -> Scenario {
 fn connect_http2(scenario: Scenario) -> Scenario {
     scenario.does(|run| {
         let authority = format!("{}:80", run.host());
-        let call = Call { authority, body: vec![b"bytes".to_vec()], ..call(run, "CONNECT", &[]) };
+        let call = Call { authority, body: vec![b"bytes".to_vec()], tunnel: Some(5), ..call(run, "CONNECT", &[]) };
         let mut observed = Observed::new();
         calls(run.address, vec![call])?.iter().for_each(|reply| note(&mut observed, run, reply));
         Ok(observed)
