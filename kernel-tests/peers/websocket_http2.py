@@ -66,9 +66,12 @@ class Connection:
         mask = os.urandom(4)
         length = len(payload)
         head = bytes([0x80 | kind])
-        head += bytes([0x80 | length]) if length < 126 else b"\xfe" + struct.pack(">H", length)
-        if length > 65535:
-            head = bytes([0x80 | kind, 0xFF]) + struct.pack(">Q", length)
+        if length < 126:
+            head += bytes([0x80 | length])
+        elif length < 65536:
+            head += b"\xfe" + struct.pack(">H", length)
+        else:
+            head += b"\xff" + struct.pack(">Q", length)
         data = head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
         while data:
             self.until(lambda: self.h2.local_flow_control_window(stream) > 0)

@@ -136,7 +136,7 @@ impl<'a> RequestBody<'a> {
     /// leaves its connection usable.
     pub async fn take_what_came(&mut self, progress: &Progress) {
         let mut taken = 0;
-        while !self.incoming.is_end() && self.length != BodyLength::Tunnel && taken < UNREAD_BODY_BYTES_MAX {
+        while !self.incoming.is_end() && taken < UNREAD_BODY_BYTES_MAX {
             let came = {
                 let mut filling = pin!(self.incoming.fill());
                 poll_fn(|cx| Poll::Ready(matches!(filling.as_mut().poll(cx), Poll::Ready(Ok(()))))).await

@@ -57,7 +57,8 @@ fn connect_http1(scenario: Scenario) -> Scenario {
 fn connect_http2(scenario: Scenario) -> Scenario {
     scenario.does(|run| {
         let authority = format!("{}:80", run.host());
-        let call = Call { authority, body: vec![b"bytes".to_vec()], tunnel: Some(5), ..call(run, "CONNECT", &[]) };
+        let call =
+            Call { authority, body: vec![b"bytes".to_vec()], tunnel: Some(5), ..call(run, "CONNECT", &[]) };
         let mut observed = Observed::new();
         calls(run.address, vec![call])?.iter().for_each(|reply| note(&mut observed, run, reply));
         Ok(observed)
@@ -103,7 +104,12 @@ pub fn suite() -> Suite {
         ),
         connect_http1(connect_here("connect-h1-ends-here")),
         connect_http2(connect_here("connect-h2-ends-here")),
-        connect_http1(manager("connect-h1-without-route", json!([{"upgrade_type": "CONNECT"}]))),
+        manager("connect-h1-without-route", json!([{"upgrade_type": "CONNECT"}])).does(|run| {
+            run.raw(format!(
+                "CONNECT nobody.example:80 HTTP/1.1\r\nhost: nobody.example:80\r\n{}\r\n",
+                run.names()
+            ))
+        }),
         connect_http2(http2_manager("connect-h2-without-route", json!([{"upgrade_type": "CONNECT"}]))),
         connect_http2(connect_here("connect-h2-to-nobody").backends(&["refused"])),
         manager("websocket", websocket()).does(|run| tunnel(run, "websocket", "bytes of a frame")),
