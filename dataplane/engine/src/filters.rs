@@ -3,6 +3,7 @@
 
 pub mod cors;
 pub mod fault;
+pub mod grpc_stats;
 pub mod grpc_web;
 pub mod hash;
 pub mod local_rate_limit;

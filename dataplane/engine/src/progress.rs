@@ -2,16 +2,20 @@
 //!
 //! Both directions of an exchange run as futures of one task; these cells are what they tell each other.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ringsail_http::Fields;
+use ringsail_http::{Fields, ResponseHead};
 use ringsail_runtime::time::{Sleep, now, sleep_until};
+use ringsail_telemetry::{GrpcCounter, GrpcHistogram};
 
 use crate::failure::Failure;
+use crate::filters::grpc_stats;
+use crate::local_reply::is_grpc;
 use crate::telemetry::{GrpcCell, LiveCell};
 
 /// Facts of one exchange as they become true.
@@ -51,6 +55,8 @@ pub struct Progress {
     pub grpc: GrpcCell,
     /// The report on them.
     pub live: LiveCell,
+    /// Where the gRPC call counts.
+    call: OnceCell<grpc_stats::Counted>,
 }
 
 impl Progress {
@@ -74,6 +80,7 @@ impl Progress {
             grpc_status: Cell::new(None),
             grpc: GrpcCell::new(),
             live: LiveCell::default(),
+            call: OnceCell::new(),
         }
     }
 
@@ -103,7 +110,9 @@ impl Progress {
     pub fn count_received(&self, bytes: usize, data: &[u8]) {
         self.bytes_received.set(self.bytes_received.get() + bytes as u64);
         if let Some(counts) = self.grpc.get() {
+            let before = counts.request.messages();
             counts.request.feed(data);
+            self.count_messages(GrpcCounter::RequestMessageCount, counts.request.messages() - before);
         }
     }
 
@@ -111,13 +120,54 @@ impl Progress {
     pub fn count_sent(&self, bytes: usize, data: &[u8]) {
         self.bytes_sent.set(self.bytes_sent.get() + bytes as u64);
         if let Some(counts) = self.grpc.get() {
+            let before = counts.response.messages();
             counts.response.feed(data);
+            if self.call.get().is_some_and(|call| call.is_answered.get()) {
+                self.count_messages(GrpcCounter::ResponseMessageCount, counts.response.messages() - before);
+            }
+        }
+    }
+
+    /// It is a gRPC call that counts there.
+    pub fn count_call(&self, counted: Option<grpc_stats::Counted>) {
+        if let Some(counted) = counted {
+            // Both are set once: a filter runs once, and the other may have begun before.
+            let _ = self.call.set(counted);
+            let _ = self.grpc.set(Rc::default());
+        }
+    }
+
+    fn count_messages(&self, counter: GrpcCounter, count: u64) {
+        if let Some(call) = self.call.get().filter(|_| count > 0) {
+            call.stats.add(counter, count);
+        }
+    }
+
+    /// The head of the gRPC call's answer is there.
+    pub fn note_answer(&self, head: &ResponseHead) {
+        if let Some(call) = self.call.get() {
+            let grpc = head.status() == 200 && is_grpc(head.fields().get("content-type"));
+            call.is_answered.set(grpc);
+            self.note_status(head.fields().get("grpc-status"));
+        }
+    }
+
+    /// The gRPC call has ended, if this is a status.
+    fn note_status(&self, status: Option<&[u8]>) {
+        let Some((call, status)) = self.call.get().zip(status) else { return };
+        call.stats.count_status_of_call(status);
+        if call.upstream_time
+            && let Some(sent) = self.request_sent.get().filter(|_| self.answer_began.get().is_some())
+        {
+            let time = now().saturating_duration_since(sent);
+            call.stats.record(GrpcHistogram::UpstreamRqTime, time.as_millis() as u64);
         }
     }
 
     /// The answer is complete, with these trailers.
     pub fn note_trailers(&self, trailers: Option<&Fields>) {
         let status = trailers.and_then(|trailers| trailers.get("grpc-status"));
+        self.note_status(status);
         let status = status.and_then(|status| std::str::from_utf8(status).ok()?.trim().parse().ok());
         self.grpc_status.set(status);
     }

@@ -255,6 +255,8 @@ pub enum HttpFilter {
     LocalRateLimit(Option<Arc<LocalRateLimit>>),
     /// `envoy.filters.http.ratelimit`.
     RateLimit(Arc<GlobalRateLimit>),
+    /// `envoy.filters.http.grpc_stats`.
+    GrpcStats(Arc<GrpcStats>),
     /// `envoy.filters.http.grpc_web`.
     GrpcWeb,
     /// `envoy.filters.http.buffer`; settings of the chain, which routes may replace.
@@ -263,6 +265,38 @@ pub enum HttpFilter {
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.router`; the last one.
     Router(Router),
+}
+
+/// Source: `envoy.extensions.filters.http.grpc_stats.v3.FilterConfig`.
+#[derive(Debug)]
+pub struct GrpcStats {
+    /// Which methods have counters of their own.
+    pub methods: GrpcMethods,
+    /// Whether the time of the upstream is recorded.
+    pub upstream_time: bool,
+    /// Whether dots of a service's name are written as `_`.
+    pub replace_dots: bool,
+}
+
+/// Which methods of gRPC services have counters of their own; other calls share those of the cluster.
+#[derive(Debug)]
+pub enum GrpcMethods {
+    /// Each, even calls that share nothing else.
+    All,
+    /// These, of these services.
+    Listed(Box<[(Str, Box<[Str]>)]>),
+}
+
+impl GrpcStats {
+    /// Whether a method has counters of its own.
+    pub fn names(&self, service: &str, method: &str) -> bool {
+        match &self.methods {
+            GrpcMethods::All => true,
+            GrpcMethods::Listed(services) => services.iter().any(|(name, methods)| {
+                name.as_str() == service && methods.iter().any(|name| name.as_str() == method)
+            }),
+        }
+    }
 }
 
 /// Source: `envoy.extensions.filters.http.router.v3.Router`.

@@ -46,6 +46,8 @@ pub use scope::{Kind, Scope};
 pub type ClusterStats = Stats<Cluster>;
 /// Statistics of one HTTP connection manager (`stat_prefix`) on one shard.
 pub type HttpStats = Stats<Http>;
+/// Statistics of gRPC calls on one shard.
+pub type GrpcStats = Stats<Grpc>;
 /// Statistics of HTTP/2 connections of clients on one shard.
 pub type DownstreamHttp2Stats = Stats<DownstreamHttp2>;
 /// Statistics of HTTP/2 connections to one cluster on one shard.

@@ -4,7 +4,8 @@
 //! `…/http/http_conn_man/stats`, `…/listeners/stats`, `…/observability/statistics`;
 //! telemetry contract §1.6 for the ones that tools read.
 
-use crate::scope::{Scope, metric, scope};
+use crate::block::Block;
+use crate::scope::{Labels, Metric as _, Scope, metric, scope};
 
 scope! {
     /// A cluster: `cluster.<name>.…`.
@@ -755,7 +756,7 @@ impl Scope for UpstreamHttp2 {
     const FAMILY: &'static str = "cluster_http2";
     const BY_STATUS: Option<&'static str> = None;
 
-    fn labels(name: &str) -> [Option<(&'static str, &str)>; 2] {
+    fn labels(name: &str) -> Labels<'_> {
         Cluster::labels(name.strip_suffix(HTTP2_SUFFIX).unwrap_or(name))
     }
 }
@@ -800,6 +801,124 @@ metric!(
 );
 metric!(Http2Histogram, "Histograms of HTTP/2 connections: none.",);
 
+/// gRPC calls of a cluster, all or those of one method: `cluster.<name>.grpc.…` and
+/// `cluster.<name>.grpc.<service>.<method>.…`. The scope's name is [`Grpc::push_scope_name`]'s.
+///
+/// Compat: only what was counted is shown, as Envoy makes these counters when they are first needed.
+#[derive(Clone, Copy, Debug)]
+pub enum Grpc {}
+
+/// Parts the words of a [`Grpc`] scope's name, which may have any other character of a path or a cluster's name.
+const GRPC_SEPARATOR: char = '\n';
+
+impl Grpc {
+    /// Appends the scope's name.
+    pub fn push_scope_name(cluster: &str, method: Option<(&str, &str)>, out: &mut String) {
+        out.push_str(cluster);
+        for word in method.into_iter().flat_map(|(service, method)| [service, method]) {
+            out.push(GRPC_SEPARATOR);
+            out.push_str(word);
+        }
+    }
+}
+
+impl Scope for Grpc {
+    type Counter = GrpcCounter;
+    type Gauge = GrpcGauge;
+    type Histogram = GrpcHistogram;
+    const PREFIX: &'static str = Cluster::PREFIX;
+    const LABEL: Option<&'static str> = Cluster::LABEL;
+    const FAMILY: &'static str = "cluster_grpc";
+    const BY_STATUS: Option<&'static str> = None;
+    const USED_ONLY: bool = true;
+
+    fn labels(name: &str) -> Labels<'_> {
+        let mut words = name.splitn(3, GRPC_SEPARATOR);
+        let [cluster, ..] = Cluster::labels(words.next().unwrap_or_default());
+        let service = words.next().map(|service| ("grpc_bridge_service", service));
+        [cluster, service, words.next().map(|method| ("grpc_bridge_method", method))]
+    }
+
+    fn push_dotted(name: &str, out: &mut String) {
+        let mut words = name.split(GRPC_SEPARATOR);
+        out.push_str(words.next().unwrap_or_default());
+        out.push_str(".grpc");
+        for word in words {
+            out.push('.');
+            out.push_str(word);
+        }
+    }
+}
+
+metric!(
+    GrpcCounter,
+    "Counters of [`Grpc`].",
+    /// Calls that ended with status OK.
+    Status0 = "0",
+    /// With CANCELLED.
+    Status1 = "1",
+    /// With UNKNOWN.
+    Status2 = "2",
+    /// With INVALID_ARGUMENT.
+    Status3 = "3",
+    /// With DEADLINE_EXCEEDED.
+    Status4 = "4",
+    /// With NOT_FOUND.
+    Status5 = "5",
+    /// With ALREADY_EXISTS.
+    Status6 = "6",
+    /// With PERMISSION_DENIED.
+    Status7 = "7",
+    /// With RESOURCE_EXHAUSTED.
+    Status8 = "8",
+    /// With FAILED_PRECONDITION.
+    Status9 = "9",
+    /// With ABORTED.
+    Status10 = "10",
+    /// With OUT_OF_RANGE.
+    Status11 = "11",
+    /// With UNIMPLEMENTED.
+    Status12 = "12",
+    /// With INTERNAL.
+    Status13 = "13",
+    /// With UNAVAILABLE.
+    Status14 = "14",
+    /// With DATA_LOSS.
+    Status15 = "15",
+    /// With UNAUTHENTICATED.
+    Status16 = "16",
+    /// Calls that ended with another status than OK.
+    Failure = "failure",
+    /// Messages from clients.
+    RequestMessageCount = "request_message_count",
+    /// Messages to clients.
+    ResponseMessageCount = "response_message_count",
+    /// Calls that ended with OK.
+    Success = "success",
+    /// Calls that ended with a status.
+    Total = "total",
+);
+metric!(GrpcGauge, "Gauges of [`Grpc`]: none.",);
+metric!(
+    GrpcHistogram,
+    "Histograms of [`Grpc`].",
+    /// Time from the request's last byte to the answer's, in milliseconds.
+    UpstreamRqTime = "upstream_rq_time",
+);
+
+impl Block<Grpc> {
+    /// Counts the end of a call. A status beyond those that gRPC has counts without a counter of its own.
+    pub fn count_status_of_call(&self, status: &[u8]) {
+        let of_status = GrpcCounter::ALL.iter().find(|counter| counter.name().as_bytes() == status);
+        of_status
+            .filter(|_| status.first().is_some_and(u8::is_ascii_digit))
+            .into_iter()
+            .for_each(|counter| self.add(*counter, 1));
+        self.add(if status == b"0" { GrpcCounter::Success } else { GrpcCounter::Failure }, 1);
+        self.add(GrpcCounter::Total, 1);
+    }
+}
+
 /// A route configuration that a connection manager subscribes to:
 /// `http.<stat_prefix>.rds.<route_config>.…`. The scope's name is `<stat_prefix>.rds.<route_config>`.
 #[derive(Clone, Copy, Debug)]
@@ -823,10 +942,10 @@ impl Scope for Rds {
     const FAMILY: &'static str = "http_rds";
     const BY_STATUS: Option<&'static str> = None;
 
-    fn labels(name: &str) -> [Option<(&'static str, &str)>; 2] {
+    fn labels(name: &str) -> Labels<'_> {
         let (prefix, route_config) = name.split_once(RDS_INFIX).unwrap_or((name, ""));
-        let [prefix, _] = Http::labels(prefix);
-        [prefix, Some(("rds_route_config", route_config))]
+        let [prefix, ..] = Http::labels(prefix);
+        [prefix, Some(("rds_route_config", route_config)), None]
     }
 }
 

@@ -13,7 +13,7 @@ use crate::istio::{self, IstioMetric, Made, SeriesSet, SeriesTotals, Shown};
 use crate::limits::SCOPES_PER_SHARD_MAX;
 use crate::metrics::{
     AccessLogs, Cluster, ClusterManager, ConnectionLimit, ConnectionRate, ControlPlane, DownstreamHttp2,
-    Http, Listener, ListenerManager, LocalRateLimit, Rds, Server, Spans, Tcp, UpstreamHttp2,
+    Grpc, Http, Listener, ListenerManager, LocalRateLimit, Rds, Server, Spans, Tcp, UpstreamHttp2,
 };
 use crate::scope::{Metric as _, Scope};
 
@@ -44,6 +44,7 @@ pub(crate) enum Created {
     ConnectionRate(Box<str>, Arc<Block<ConnectionRate>>),
     DownstreamHttp2(Box<str>, Arc<Block<DownstreamHttp2>>),
     UpstreamHttp2(Box<str>, Arc<Block<UpstreamHttp2>>),
+    Grpc(Box<str>, Arc<Block<Grpc>>),
     Series(Made),
     /// Istio's metrics are produced, by this version.
     IstioBuild(Box<str>),
@@ -111,6 +112,7 @@ struct Scopes {
     connection_rates: ByName<ConnectionRate>,
     downstream_http2: ByName<DownstreamHttp2>,
     upstream_http2: ByName<UpstreamHttp2>,
+    grpc: ByName<Grpc>,
     rds: ByName<Rds>,
     istio: Shown,
 }
@@ -208,6 +210,7 @@ impl Registry {
         all(&scopes.local_rate_limits);
         all(&scopes.downstream_http2);
         all(&scopes.upstream_http2);
+        all(&scopes.grpc);
         all(&scopes.rds);
         self.server.reset_counters();
         self.cluster_manager.reset_counters();
@@ -234,6 +237,7 @@ impl Registry {
         release(&mut scopes.connection_rates);
         release(&mut scopes.downstream_http2);
         release(&mut scopes.upstream_http2);
+        release(&mut scopes.grpc);
         release(&mut scopes.rds);
         scopes.istio.release();
         Snapshot {
@@ -248,6 +252,7 @@ impl Registry {
             connection_rates: sum(&scopes.connection_rates),
             downstream_http2: sum(&scopes.downstream_http2),
             upstream_http2: sum(&scopes.upstream_http2),
+            grpc: sum(&scopes.grpc),
             rds: sum(&scopes.rds),
             server: total(&[Arc::clone(&self.server)]),
             cluster_manager: total(&[Arc::clone(&self.cluster_manager)]),
@@ -282,6 +287,7 @@ impl Registry {
                 Created::UpstreamHttp2(name, block) => {
                     scopes.upstream_http2.entry(name).or_default().push(block);
                 }
+                Created::Grpc(name, block) => scopes.grpc.entry(name).or_default().push(block),
                 Created::Series(made) => scopes.istio.add(made),
                 Created::IstioBuild(version) => scopes.istio.announce(version),
             }
@@ -325,6 +331,7 @@ pub(crate) struct Snapshot {
     pub(crate) connection_rates: Vec<(Box<str>, Totals<ConnectionRate>)>,
     pub(crate) downstream_http2: Vec<(Box<str>, Totals<DownstreamHttp2>)>,
     pub(crate) upstream_http2: Vec<(Box<str>, Totals<UpstreamHttp2>)>,
+    pub(crate) grpc: Vec<(Box<str>, Totals<Grpc>)>,
     pub(crate) rds: Vec<(Box<str>, Totals<Rds>)>,
     pub(crate) server: Totals<Server>,
     pub(crate) cluster_manager: Totals<ClusterManager>,
@@ -357,6 +364,7 @@ impl Seat {
             connection_rates: RefCell::default(),
             downstream_http2: RefCell::default(),
             upstream_http2: RefCell::default(),
+            grpc: RefCell::default(),
         }
     }
 }
@@ -378,6 +386,7 @@ pub struct ShardRegistry {
     connection_rates: Handles<ConnectionRate>,
     downstream_http2: Handles<DownstreamHttp2>,
     upstream_http2: Handles<UpstreamHttp2>,
+    grpc: Handles<Grpc>,
 }
 
 impl ShardRegistry {
@@ -432,9 +441,18 @@ impl ShardRegistry {
         self.handle(&self.upstream_http2, &UpstreamHttp2::scope_name(cluster), Created::UpstreamHttp2)
     }
 
+    /// Statistics of gRPC calls; created on first use. `name` is [`Grpc::push_scope_name`]'s.
+    pub fn grpc(&self, name: &str) -> Stats<Grpc> {
+        self.handle(&self.grpc, name, Created::Grpc)
+    }
+
     /// Forgets a cluster that is gone. Its values vanish once no handle is left on any shard.
     pub fn forget_cluster(&self, name: &str) {
         self.clusters.borrow_mut().remove(name);
+        self.grpc.borrow_mut().retain(|scope, _| {
+            let [cluster, ..] = Grpc::labels(scope);
+            cluster.is_none_or(|(_, cluster)| cluster != name.strip_suffix(';').unwrap_or(name))
+        });
         self.upstream_http2.borrow_mut().remove(UpstreamHttp2::scope_name(name).as_str());
     }
 

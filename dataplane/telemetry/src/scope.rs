@@ -33,10 +33,21 @@ pub trait Scope: 'static {
 
     /// Prometheus labels of the scope called `name`. istiod ends statistics names with `;`, which
     /// is no part of the label.
-    fn labels(name: &str) -> [Option<(&'static str, &str)>; 2] {
-        [Self::LABEL.map(|label| (label, name.strip_suffix(';').unwrap_or(name))), None]
+    fn labels(name: &str) -> Labels<'_> {
+        [Self::LABEL.map(|label| (label, name.strip_suffix(';').unwrap_or(name))), None, None]
+    }
+
+    /// Whether counters that are 0 are not shown.
+    const USED_ONLY: bool = false;
+
+    /// Appends the scope's name as it stands in dotted names.
+    fn push_dotted(name: &str, out: &mut String) {
+        out.push_str(name);
     }
 }
+
+/// Labels of a scope, as many as it has.
+pub type Labels<'a> = [Option<(&'static str, &'a str)>; 3];
 
 /// One row of a scope's metrics.
 pub trait Metric: Copy + 'static {

@@ -12,6 +12,7 @@ mod balancing;
 mod buffer;
 mod connections;
 mod filters;
+mod grpc_stats;
 mod grpc_web;
 mod header_mutation;
 mod headers;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Area> {
         upgrades::suite(),
         http2::suite(),
         grpc_web::suite(),
+        grpc_stats::suite(),
     ];
     [Area::Replies, Area::Tcp].into_iter().chain(suites.map(Area::Scenarios)).collect()
 }

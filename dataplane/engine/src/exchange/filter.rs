@@ -19,7 +19,7 @@ use super::reply::Reply;
 use super::{Ending, Exchange, Source, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::filters::{cors, fault, grpc_web, local_rate_limit, mirror, rate_limit};
+use crate::filters::{cors, fault, grpc_stats, grpc_web, local_rate_limit, mirror, rate_limit};
 use crate::forward::together;
 use crate::grpc;
 use crate::headers::edits;
@@ -84,6 +84,13 @@ pub(super) async fn request(
                 let Some(found) = found else { continue };
                 if let Some(ending) = ask_service(x, source, limit, found).await? {
                     return Ok(Some(ending));
+                }
+            }
+            HttpFilter::GrpcStats(settings) => {
+                if x.facts.grpc {
+                    let (registry, cluster) = (&x.facts.shard.stats, &x.trail.cluster_stat_name);
+                    let counted = grpc_stats::Counted::of(settings, registry, cluster, x.request.path());
+                    x.facts.progress.count_call(counted);
                 }
             }
             HttpFilter::GrpcWeb => {
@@ -167,6 +174,9 @@ pub(super) fn response(x: &mut Exchange<'_>) -> Result<(), EditError> {
             }
             HttpFilter::RateLimit(_) => x.left.told_by_service.write(x.response.fields_mut())?,
             HttpFilter::PeerMetadata(_) => x.settle_peers()?,
+            HttpFilter::GrpcStats(_) => {
+                x.facts.progress.note_answer(x.response);
+            }
             HttpFilter::GrpcWeb => {
                 if let Some(call) = x.left.grpc_web {
                     x.response.fields_mut().set("content-type", call.answer_type())?;

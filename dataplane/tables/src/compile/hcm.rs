@@ -26,8 +26,9 @@ use super::tracing::tracing;
 use super::value::{cidr, duration, holds, plain, timeout, unpack};
 use crate::access_log::LogMoments;
 use crate::hcm::{
-    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, HttpConnectionManager, HttpFilter,
-    PathNormalization, RequestIds, Router, ServerHeader, StripPort, UnderscoreHeaders, UpstreamAlpn,
+    ClientCertDetails, Codec, EscapedSlashes, ForwardClientCert, GrpcMethods, GrpcStats,
+    HttpConnectionManager, HttpFilter, PathNormalization, RequestIds, Router, ServerHeader, StripPort,
+    UnderscoreHeaders, UpstreamAlpn,
 };
 use crate::header_ops::MutationFilter;
 use crate::ids::RouteConfigId;
@@ -268,6 +269,9 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
         } else if holds::<http::ratelimit::v3::RateLimit>(any) {
             let limit = unpack(cx, any).and_then(|value| rate_limit::global(cx, &value));
             filters.extend(limit.map(HttpFilter::RateLimit));
+        } else if holds::<http::grpc_stats::v3::FilterConfig>(any) {
+            let value: Option<http::grpc_stats::v3::FilterConfig> = unpack(cx, any);
+            filters.extend(value.map(|value| HttpFilter::GrpcStats(Arc::new(grpc_stats(cx, &value)))));
         } else if holds::<http::grpc_web::v3::GrpcWeb>(any) {
             filters.push(HttpFilter::GrpcWeb);
         } else if holds::<http::buffer::v3::Buffer>(any) {
@@ -312,6 +316,25 @@ fn istio_alpn(cx: &mut Context<'_>, value: &FilterConfig) -> Option<Arc<Upstream
         }
     }
     Some(Arc::new(alpn))
+}
+
+fn grpc_stats(cx: &mut Context<'_>, value: &http::grpc_stats::v3::FilterConfig) -> GrpcStats {
+    use http::grpc_stats::v3::filter_config::PerMethodStatSpecifier;
+    let methods = match &value.per_method_stat_specifier {
+        Some(PerMethodStatSpecifier::StatsForAllMethods(true)) => GrpcMethods::All,
+        // Compat: without the field Envoy counts as if it were false.
+        Some(PerMethodStatSpecifier::StatsForAllMethods(false)) | None => GrpcMethods::Listed(Box::default()),
+        Some(PerMethodStatSpecifier::IndividualMethodStatsAllowlist(list)) => {
+            let services = list.services.iter().map(|service| {
+                let methods = service.method_names.iter().map(|name| cx.intern(name)).collect();
+                (cx.intern(&service.name), methods)
+            });
+            GrpcMethods::Listed(services.collect())
+        }
+    };
+    let (upstream_time, replace_dots) =
+        (value.enable_upstream_stats, value.replace_dots_in_grpc_service_name);
+    GrpcStats { methods, upstream_time, replace_dots }
 }
 
 fn codec(cx: &mut Context<'_>, value: i32) -> Option<Codec> {

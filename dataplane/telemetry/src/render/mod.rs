@@ -132,6 +132,9 @@ fn for_each(
             visit.value::<Cluster>(name, gauge.name(), *value);
         }
     }
+    for (name, totals) in &snapshot.grpc {
+        visit.scope(name, totals);
+    }
     for (name, totals) in &snapshot.upstream_http2 {
         visit.scope(name, totals);
     }
@@ -233,7 +236,7 @@ impl Visit<'_> {
 
     fn value<S: Scope>(&mut self, scope: &str, metric: &str, value: u64) {
         full_name::<S>(&mut self.name, scope, metric);
-        if self.selection.shows_value(&self.name, value) {
+        if self.selection.shows_value(&self.name, value) && (value != 0 || !S::USED_ONLY) {
             (self.number)(&self.name, value);
         }
     }
@@ -242,12 +245,15 @@ impl Visit<'_> {
 /// Writes `prefix.scope.metric` to `name`.
 pub(crate) fn full_name<S: Scope>(name: &mut String, scope: &str, metric: &str) {
     name.clear();
-    // Writing to a String does not fail.
-    let _ = match scope {
-        _ if S::PREFIX.is_empty() => write!(name, "{scope}.{metric}"),
-        "" => write!(name, "{}.{metric}", S::PREFIX),
-        _ => write!(name, "{}.{scope}.{metric}", S::PREFIX),
-    };
+    name.push_str(S::PREFIX);
+    if !scope.is_empty() {
+        if !S::PREFIX.is_empty() {
+            name.push('.');
+        }
+        S::push_dotted(scope, name);
+    }
+    name.push('.');
+    name.push_str(metric);
 }
 
 /// `0.5`, `1`, `2500`; three digits after the point at most.

@@ -20,6 +20,7 @@ pub fn prometheus(registry: &Registry, selection: Selection<'_>, out: &mut Strin
     let mut page = Page { selection, name: String::new(), out };
     page.scopes(&snapshot.clusters, &idle);
     page.scopes(&snapshot.upstream_http2, &[]);
+    page.scopes(&snapshot.grpc, &[]);
     page.single(&snapshot.cluster_manager);
     page.single(&snapshot.access_logs);
     page.single(&snapshot.spans);
@@ -116,7 +117,7 @@ impl Page<'_> {
         value: u64,
     ) {
         full_name::<S>(&mut self.name, scope, metric);
-        if !self.selection.shows_value(&self.name, value) {
+        if !self.selection.shows_value(&self.name, value) || S::USED_ONLY && value == 0 {
             return;
         }
         header.write_once::<S>(self.out);
@@ -151,9 +152,9 @@ impl Page<'_> {
     fn series<S: Scope>(&mut self, family: &str, suffix: &str, scope: &str, label: Option<Label<'_>>) {
         push_family::<S>(family, self.out);
         self.out.push_str(suffix);
-        let [first, second] = S::labels(scope);
+        let labels = S::labels(scope);
         let mut open = '{';
-        for (name, value) in [first, second, label].into_iter().flatten() {
+        for (name, value) in labels.into_iter().chain([label]).flatten() {
             self.out.push(open);
             open = ',';
             let _ = write!(self.out, "{name}=\"");

@@ -515,12 +515,22 @@ pub(super) static GRPC_WEB: Message =
 pub(super) static GRPC_STATS: Message = Message {
     name: "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
     fields: &[
-        row(1, "emit_filter_state", Ignored("gRPC statistics only observe")),
-        row(2, "individual_method_stats_allowlist", Ignored("gRPC statistics only observe")),
-        row(3, "stats_for_all_methods", Ignored("gRPC statistics only observe")),
-        row(4, "enable_upstream_stats", Ignored("gRPC statistics only observe")),
-        row(5, "replace_dots_in_grpc_service_name", Ignored("gRPC statistics only observe")),
+        row(1, "emit_filter_state", Ignored("filter state has no value here")),
+        row(2, "individual_method_stats_allowlist", Message(&GRPC_METHOD_LIST)),
+        row(3, "stats_for_all_methods", Supported),
+        row(4, "enable_upstream_stats", Supported),
+        row(5, "replace_dots_in_grpc_service_name", Supported),
     ],
+};
+
+pub(super) static GRPC_METHOD_LIST: Message = Message {
+    name: "envoy.config.core.v3.GrpcMethodList",
+    fields: &[row(1, "services", Repeated(&GRPC_METHOD_LIST_SERVICE))],
+};
+
+pub(super) static GRPC_METHOD_LIST_SERVICE: Message = Message {
+    name: "envoy.config.core.v3.GrpcMethodList.Service",
+    fields: &[row(1, "name", Supported), row(2, "method_names", Supported)],
 };
 
 pub(super) static HTTP_RBAC: Message = Message {
