@@ -100,7 +100,6 @@ pub fn suite() -> Suite {
             &["200"],
             true,
         ),
-        counting("stats-of-local-reply", json!({}), "/pack.Service/Method", &["reset=8"], true),
         counting("stats-of-http-error", json!({}), "/pack.Service/Method", &["503"], true),
     ];
     Suite { name: "grpc-stats", scenarios, filters: json!([]) }

@@ -41,6 +41,7 @@ fn connect_here(id: &'static str) -> Scenario {
     manager(id, json!([]))
         .backends(&["echo"])
         .before(route)
+        .virtual_host(json!({"domains": ["*"]}))
         .manager(json!({"http2_protocol_options": {"allow_connect": true}, "upgrade_configs": []}))
 }
 
