@@ -134,7 +134,7 @@ fn head(shard: &Shard, call: &Call<'_>) -> Result<RequestHead, EditError> {
 }
 
 /// The only message of a body that is not compressed.
-fn message(body: &[u8]) -> Option<&[u8]> {
+pub(crate) fn message(body: &[u8]) -> Option<&[u8]> {
     let (prefix, rest) = body.split_first_chunk::<PREFIX_LEN>()?;
     let [0, a, b, c, d] = *prefix else { return None };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;

@@ -116,8 +116,8 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest pause between two sweeps, however short the intervals of clusters are.
 pub const UPKEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// Bytes of a TCP check's answer that are searched for what is expected.
-pub const CHECK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a TCP or gRPC check's answer that are looked at. Those of HTTP checks are configured.
+pub const CHECK_ANSWER_BYTES_MAX: usize = ringsail_tables::limits::CHECK_ANSWER_BYTES_MAX as usize;
 
 /// How long a client may take for its TLS handshake where its filter chain does not say. Compat: Envoy has no bound then;
 /// Istio sets this one on every chain.

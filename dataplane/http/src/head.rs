@@ -67,6 +67,8 @@ impl RequestHead {
     pub fn build(method: Method, authority: &[u8], path: &[u8]) -> Result<Self, EditError> {
         let mut head = Self::default();
         head.set_method(method)?;
+        // In lower case, as Envoy writes the heads it makes itself.
+        head.fields.append("host", authority)?;
         head.set_authority(authority)?;
         head.set_path(path)?;
         head.target = head.path;

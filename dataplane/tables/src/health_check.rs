@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use prost::Message;
+
+use crate::header_ops::HeaderOps;
 use crate::strings::Str;
 
 /// One check, made of every endpoint.
@@ -40,19 +43,10 @@ pub struct HealthCheck {
 /// What a check asks.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Probe {
-    /// A request over HTTP/1.1.
-    Http {
-        /// Its method.
-        method: Str,
-        /// Its authority; the endpoint's name, else the cluster's, when not given.
-        host: Option<Str>,
-        /// Its path.
-        path: Str,
-        /// Answers that pass: from each first up to but without each second. Default 200.
-        expected: Box<[(u16, u16)]>,
-        /// Answers that count as none: they need `unhealthy_threshold`.
-        retriable: Box<[(u16, u16)]>,
-    },
+    /// A request.
+    Http(Box<HttpProbe>),
+    /// A call of gRPC's health service.
+    Grpc(Box<GrpcProbe>),
     /// A connection, and bytes on it.
     Tcp {
         /// Sent first.
@@ -60,4 +54,75 @@ pub enum Probe {
         /// Must come back in this order, with anything in between.
         receive: Box<[Box<[u8]>]>,
     },
+}
+
+/// A request that checks. Source: `HealthCheck.HttpHealthCheck`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HttpProbe {
+    /// Over HTTP/2 with prior knowledge instead of HTTP/1.1.
+    pub http2: bool,
+    /// Its method.
+    pub method: Str,
+    /// Its authority; the cluster's name when not given.
+    pub host: Option<Str>,
+    /// Its path.
+    pub path: Str,
+    /// Changes of its headers; their values are literal.
+    pub headers: HeaderOps,
+    /// Its body.
+    pub send: Box<[u8]>,
+    /// Must be in the answer's body in this order, with anything in between.
+    pub receive: Box<[Box<[u8]>]>,
+    /// Bytes of the answer's body that are looked at. Default 1024.
+    pub answer_bytes_max: u32,
+    /// Answers that pass: from each first up to but without each second. Default 200.
+    pub expected: Box<[(u16, u16)]>,
+    /// Answers that count as none: they need `unhealthy_threshold`.
+    pub retriable: Box<[(u16, u16)]>,
+}
+
+/// A call of `grpc.health.v1.Health/Check`. Source: `HealthCheck.GrpcHealthCheck`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GrpcProbe {
+    /// The encoded question, which names a service or the server as a whole.
+    pub question: Box<[u8]>,
+    /// `:authority`; the cluster's name when not given.
+    pub authority: Option<Str>,
+    /// Additional headers; their values are literal.
+    pub headers: HeaderOps,
+}
+
+/// Whether the answer to a gRPC check says that the service is well.
+pub fn is_serving(answer: &[u8]) -> bool {
+    HealthCheckResponse::decode(answer).is_ok_and(|answer| answer.status == SERVING)
+}
+
+/// Source: `grpc.health.v1.HealthCheckRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) service: String,
+}
+
+/// Source: `grpc.health.v1.HealthCheckResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// Source: `grpc.health.v1.HealthCheckResponse.ServingStatus`.
+const SERVING: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_status_serving_is_well() {
+        assert!(is_serving(&[8, 1]));
+        for answer in [&[][..], &[8, 0], &[8, 2], &[8, 3], &[8], &[10, 1, 65]] {
+            assert!(!is_serving(answer), "{answer:?}");
+        }
+    }
 }

@@ -80,3 +80,6 @@ pub const LOG_FORMAT_BYTES_MAX: usize = 64 * 1024;
 /// Spans that are collected before they are sent, where `max_cache_size` is not set. Source: Envoy's
 /// `tracing.opentelemetry.min_flush_spans` is 5; a batch of 512 (OTLP's usual size) costs the collector less.
 pub const TRACE_BATCH_DEFAULT: usize = 512;
+
+/// Bytes of an answer to a health check that are looked at.
+pub const CHECK_ANSWER_BYTES_MAX: u32 = 64 * 1024;

@@ -246,6 +246,9 @@ async fn answer(
         tunnel(respond, stream).await;
         return;
     }
+    if start.ends_with("/grpc.health.v1.Health/Check") && step == Step::of("", 0).1 {
+        return health(respond, &field("x-serving"), stream).await;
+    }
     let (status, fields) = match step {
         Step::Close => return respond.send_reset(Reason::INTERNAL_ERROR),
         Step::Reset(code) => return respond.send_reset(Reason::from(code)),
@@ -308,6 +311,24 @@ async fn answer(
     if !end.is_empty() {
         let _ = out.send_trailers(end);
     }
+}
+
+/// Answers a health check with the status of `x-serving`; without one, 1 (SERVING) where no service or `app` is asked
+/// about, else 3 (SERVICE_UNKNOWN).
+async fn health(mut respond: server::SendResponse<Bytes>, serving: &str, mut stream: RecvStream) {
+    let mut question = Vec::new();
+    while let Some(Ok(piece)) = stream.data().await {
+        question.extend_from_slice(&piece);
+    }
+    // Flag and length of the message, then field 1 with its length.
+    let known = matches!(question.get(7..), None | Some(b"app"));
+    let status = serving.parse().unwrap_or(if known { 1 } else { 3 });
+    let response = Response::builder().header("content-type", "application/grpc");
+    let Ok(mut out) = respond.send_response(response.body(()).unwrap_or_default(), false) else { return };
+    let _ = out.send_data(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]), false);
+    let mut end = HeaderMap::new();
+    end.insert("grpc-status", http::HeaderValue::from_static("0"));
+    let _ = out.send_trailers(end);
 }
 
 /// Sends back what comes in on an extended CONNECT.

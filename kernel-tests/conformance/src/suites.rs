@@ -16,6 +16,7 @@ mod grpc_stats;
 mod grpc_web;
 mod header_mutation;
 mod headers;
+mod health;
 mod http2;
 mod internal_redirects;
 mod limits;

@@ -285,6 +285,7 @@ async fn converse(
         return Err(failure);
     }
     let status = x.response.status();
+    way.choice.host.hear(x.response.fields());
     way.choice.host.tell(Outcome::Answered(grpc_status(facts.grpc, x.response).unwrap_or(status)));
     let since = progress.request_complete.get().unwrap_or(progress.started);
     state.stats.record(ClusterHistogram::UpstreamRqTime, (now() - since).as_millis() as u64);

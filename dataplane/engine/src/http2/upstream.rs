@@ -353,21 +353,64 @@ impl Lane {
         ends: bool,
         written: &'a Cell<bool>,
     ) -> Result<(Send<'a>, Answer), Failure> {
-        let request = heads::write_request(head).ok_or(Failure::UpstreamProtocol)?;
-        let upgrade = head.upgrade().map(Box::from);
-        let mut send = self.shared.send.borrow().clone();
-        let (answer, stream) = send.send_request(request, ends).map_err(|error| failure(&error))?;
-        let half = Half::request(stream, self.shared.guard.clone());
-        let answer = Answer {
-            answer,
-            half: half.clone(),
-            method: head.method(),
-            upgrade,
-            guard: self.shared.guard.clone(),
-        };
-        let mut send = Send::new(half, written);
-        send.head_is_sent(ends);
-        Ok((send, answer))
+        let send = self.shared.send.borrow().clone();
+        begin_stream(send, &self.shared.guard, head, ends, written)
+    }
+}
+
+fn begin_stream<'a>(
+    mut send: SendRequest<Bytes>,
+    guard: &Rc<Guard>,
+    head: &RequestHead,
+    ends: bool,
+    written: &'a Cell<bool>,
+) -> Result<(Send<'a>, Answer), Failure> {
+    let request = heads::write_request(head).ok_or(Failure::UpstreamProtocol)?;
+    let upgrade = head.upgrade().map(Box::from);
+    let (answer, stream) = send.send_request(request, ends).map_err(|error| failure(&error))?;
+    let half = Half::request(stream, guard.clone());
+    let answer = Answer { answer, half: half.clone(), method: head.method(), upgrade, guard: guard.clone() };
+    let mut send = Send::new(half, written);
+    send.head_is_sent(ends);
+    Ok((send, answer))
+}
+
+/// A connection in no pool, for one who asks alone. It ends with this handle.
+pub struct Alone {
+    send: SendRequest<Bytes>,
+    guard: Rc<Guard>,
+    frames: task::JoinHandle<()>,
+}
+
+/// Speaks HTTP/2 on a connection in no pool.
+pub async fn alone(stream: crate::stream::Stream, http2: &Http2Settings) -> Result<Alone, Failure> {
+    let guard = Rc::new(Guard::new(http2, 0, PREFACE.len() as u32, CodecStats::None));
+    let io = Io::new(Socket::Upstream(stream), Inflow::default(), guard.clone());
+    let io = io.map_err(|_| Failure::ConnectionTermination)?;
+    let made = builder(http2).handshake::<_, Bytes>(io).await;
+    let (send, connection) = made.map_err(|_| Failure::ConnectionTermination)?;
+    let frames = task::spawn(async move {
+        // How it ends shows in its streams.
+        let _ = connection.await;
+    });
+    Ok(Alone { send, guard, frames })
+}
+
+impl Alone {
+    /// As [`Lane::request`].
+    pub fn request<'a>(
+        &self,
+        head: &RequestHead,
+        ends: bool,
+        written: &'a Cell<bool>,
+    ) -> Result<(Send<'a>, Answer), Failure> {
+        begin_stream(self.send.clone(), &self.guard, head, ends, written)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.frames.abort();
     }
 }
 

@@ -359,6 +359,7 @@ impl ClusterState {
             .outlier_detection
             .as_ref()
             .map(|detection| Rc::new(Watch { cluster: self.id, detection: detection.clone() }));
+        let checked_by = cluster.health_check.as_ref().map(|_| self.id);
         let mut members = Vec::new();
         let mut hosts = Vec::new();
         let mut places = Vec::new();
@@ -374,11 +375,12 @@ impl ClusterState {
                         locality_weight: group.weight,
                         weight: endpoint.weight.max(1),
                         health: health(endpoint.health, flags),
-                        excluded: flags.any(HealthFlags::PENDING_ACTIVE_CHECK)
+                        excluded: endpoint.health == Health::Draining
+                            || flags.any(HealthFlags::PENDING_ACTIVE_CHECK)
                             || flags.any(HealthFlags::EXCLUDED_AT_ONCE),
                     });
                     let host = self.host(HostKey::Endpoint(endpoint.id));
-                    host.follow(live.cloned(), watch.clone());
+                    host.follow(live.cloned(), watch.clone(), checked_by);
                     host.note_check(flags.any(HealthFlags::FAILED_ACTIVE_CHECK));
                     hosts.push(host);
                     places.push((priority, locality, position));

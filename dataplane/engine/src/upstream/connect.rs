@@ -19,7 +19,7 @@ use crate::stream::Stream;
 use crate::tls::{self, FailureText};
 
 /// The options a cluster's settings ask for.
-fn options(settings: &ConnectionSettings) -> ConnectOptions {
+pub(super) fn options(settings: &ConnectionSettings) -> ConnectOptions {
     ConnectOptions {
         timeout: Some(settings.connect_timeout),
         bind_addr: settings.bind,

@@ -1,34 +1,47 @@
 //! Active checks: when an endpoint is asked, and what its answers mean. Made by one shard for all.
 //!
 //! Compat: thresholds and intervals are Envoy's: the first check decides alone; after that a bad answer makes an
-//! endpoint unhealthy at once, and silence only as often as the threshold says. Every check makes a connection of its
-//! own; Envoy keeps one if `reuse_connection` is not switched off.
+//! endpoint unhealthy at once, and silence only as often as the threshold says.
 
-use std::net::SocketAddr;
+mod probe;
+
 use std::time::Duration;
 
-use ringsail_http::{Progress as Decoded, ResponseDecoder, ResponseHead, ResponseTo};
-use ringsail_runtime::net::{self, Address, ConnectOptions};
-use ringsail_runtime::time::timeout;
-use ringsail_tables::health_check::{HealthCheck, Probe};
+use ringsail_tables::health_check::HealthCheck;
 
-use crate::inflow::Inflow;
-use crate::limits::CHECK_ANSWER_BYTES_MAX;
-use crate::stream::Stream;
+pub use probe::{Asked, UNWELL_AT_ONCE, probe};
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// It passed.
     Passed,
+    /// It passed, and says that others should be asked first.
+    Degraded,
     /// The answer was not the expected one.
     Failed,
+    /// The same, and it asks to be left out.
+    FailedAtOnce,
+    /// It asked to be left out in an answer to somebody's request.
+    ToldInPassing,
     /// The answer was one that counts as none.
     Retriable,
     /// Nobody was there, or the connection ended.
     NoAnswer,
     /// No answer in time.
     TimedOut,
+}
+
+impl Finding {
+    /// Whether the endpoint may be asked.
+    pub fn is_passed(self) -> bool {
+        matches!(self, Finding::Passed | Finding::Degraded)
+    }
+
+    /// Whether it asks to be left out of the counts of its cluster, too.
+    pub fn excludes(self) -> bool {
+        matches!(self, Finding::FailedAtOnce | Finding::ToldInPassing)
+    }
 }
 
 /// What is known of one endpoint from its checks.
@@ -45,7 +58,7 @@ impl Checked {
     /// Takes a finding in. True when the health changed, or is known for the first time.
     pub fn take(&mut self, finding: Finding, check: &HealthCheck) -> bool {
         let first = !std::mem::replace(&mut self.any, true);
-        let passed = finding == Finding::Passed;
+        let passed = finding.is_passed();
         if first {
             self.healthy = passed;
             return true;
@@ -56,8 +69,8 @@ impl Checked {
         }
         self.against += 1;
         let threshold = match finding {
-            Finding::Passed => check.healthy_threshold,
-            Finding::Failed => 1,
+            Finding::Passed | Finding::Degraded => check.healthy_threshold,
+            Finding::Failed | Finding::FailedAtOnce | Finding::ToldInPassing => 1,
             Finding::Retriable | Finding::NoAnswer | Finding::TimedOut => check.unhealthy_threshold,
         };
         if self.against < threshold {
@@ -94,91 +107,10 @@ impl Checked {
     }
 }
 
-/// Asks an endpoint once. `name` is the authority when the check gives none.
-pub async fn probe(check: &HealthCheck, address: &Address, name: &str) -> Finding {
-    let address = match (address.as_inet(), check.alt_port) {
-        (Some(inet), Some(port)) => Address::from(SocketAddr::new(inet.ip(), port)),
-        _ => address.clone(),
-    };
-    let asked = async {
-        let options = ConnectOptions { timeout: Some(check.timeout), ..ConnectOptions::default() };
-        let stream = Stream::from(net::Stream::connect(&address, &options).await.ok()?);
-        match &check.probe {
-            Probe::Http { method, host, path, expected, retriable } => {
-                let host = host.as_deref().unwrap_or(name);
-                let request =
-                    format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: Envoy/HC\r\n\r\n");
-                stream.send_all(request.as_bytes()).await.ok()?;
-                let status = status(&stream).await?;
-                let is_in =
-                    |ranges: &[(u16, u16)]| ranges.iter().any(|(from, to)| (*from..*to).contains(&status));
-                Some(match (is_in(expected), is_in(retriable)) {
-                    (true, _) => Finding::Passed,
-                    (false, true) => Finding::Retriable,
-                    (false, false) => Finding::Failed,
-                })
-            }
-            Probe::Tcp { send, receive } => {
-                if !send.is_empty() {
-                    stream.send_all(send).await.ok()?;
-                }
-                wait_for(&stream, receive).await.then_some(Finding::Passed)
-            }
-        }
-    };
-    match timeout(check.timeout, asked).await {
-        Ok(finding) => finding.unwrap_or(Finding::NoAnswer),
-        Err(_) => Finding::TimedOut,
-    }
-}
-
-/// The status of the answer. Its body is left with the connection.
-async fn status(stream: &Stream) -> Option<u16> {
-    let mut inflow = Inflow::default();
-    let mut decoder = ResponseDecoder::new(ResponseTo { method: None, upgrade: false });
-    let mut head = ResponseHead::new();
-    loop {
-        if !inflow.fill(stream).await.ok()? {
-            return None;
-        }
-        match decoder.decode(inflow.bytes(), &mut head).ok()? {
-            Decoded::NeedMore => inflow.consume(inflow.bytes().len()),
-            Decoded::Complete { consumed } => {
-                inflow.consume(consumed);
-                if head.status() >= 200 {
-                    return Some(head.status());
-                }
-            }
-        }
-    }
-}
-
-/// Whether all of `parts` arrive, in this order.
-async fn wait_for(stream: &Stream, parts: &[Box<[u8]>]) -> bool {
-    let mut arrived: Vec<u8> = Vec::new();
-    loop {
-        let mut rest = arrived.as_slice();
-        let all =
-            parts.iter().all(|part| match rest.windows(part.len()).position(|window| *window == **part) {
-                Some(at) => {
-                    rest = &rest[at + part.len()..];
-                    true
-                }
-                None => false,
-            });
-        if all || arrived.len() > CHECK_ANSWER_BYTES_MAX {
-            return all;
-        }
-        let mut inflow = Inflow::default();
-        if !inflow.fill(stream).await.unwrap_or(false) {
-            return false;
-        }
-        arrived.extend_from_slice(inflow.bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ringsail_tables::health_check::Probe;
+
     use super::*;
 
     fn check() -> HealthCheck {
@@ -221,9 +153,11 @@ mod tests {
         assert_eq!(take(&mut checked, &[Passed, NoAnswer, TimedOut, Passed]), [true, false, false, false]);
         assert_eq!(take(&mut checked, &[Retriable, NoAnswer, NoAnswer]), [false, false, true]);
         assert!(!checked.is_healthy());
-        let mut other = Checked::default();
-        assert_eq!(take(&mut other, &[Passed, Failed]), [true, true]);
-        assert!(!other.is_healthy());
+        for bad in [Failed, FailedAtOnce, ToldInPassing] {
+            let mut other = Checked::default();
+            assert_eq!(take(&mut other, &[Degraded, bad]), [true, true]);
+            assert!(!other.is_healthy());
+        }
     }
 
     #[test]

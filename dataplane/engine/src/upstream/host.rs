@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringsail_http::Fields;
 use ringsail_runtime::local::Notify;
 use ringsail_runtime::mailbox::MailboxSender;
 use ringsail_runtime::time::now;
@@ -13,6 +14,7 @@ use ringsail_tables::cluster::OutlierDetection;
 use ringsail_tables::ids::{ClusterId, EndpointId};
 use ringsail_tables::live::{HealthFlags, HostCount, HostLive, InARow, ShardCells};
 
+use super::health::UNWELL_AT_ONCE;
 use super::pool::Connection;
 use crate::failure::Failure;
 use crate::http2;
@@ -47,6 +49,8 @@ pub struct Host {
     seat: Rc<Seat>,
     live: RefCell<Option<Arc<HostLive>>>,
     watch: RefCell<Option<Rc<Watch>>>,
+    /// Its cluster, when that checks its endpoints.
+    checked_by: Cell<Option<ClusterId>>,
 }
 
 /// The shard that the state of clusters belongs to.
@@ -78,6 +82,8 @@ pub enum Fact {
     FailedInARow(InARow),
     /// It passed an active check.
     PassedCheck,
+    /// It asked in an answer to be left out.
+    SaysUnwell,
 }
 
 /// What a host's results are held against.
@@ -133,11 +139,18 @@ impl Host {
             seat,
             live: RefCell::default(),
             watch: RefCell::default(),
+            checked_by: Cell::new(None),
         }
     }
 
     /// Takes over what a new version of the tables says of it.
-    pub(super) fn follow(&self, live: Option<Arc<HostLive>>, watch: Option<Rc<Watch>>) {
+    pub(super) fn follow(
+        &self,
+        live: Option<Arc<HostLive>>,
+        watch: Option<Rc<Watch>>,
+        checked_by: Option<ClusterId>,
+    ) {
+        self.checked_by.set(checked_by);
         *self.live.borrow_mut() = live;
         *self.watch.borrow_mut() = watch;
     }
@@ -146,6 +159,17 @@ impl Host {
     pub(super) fn note_check(&self, failed: bool) {
         if self.failed_check.replace(failed) && !failed {
             self.healthy_since.set(now());
+        }
+    }
+
+    /// An answer of it came, whatever for: it may ask to be left out, where its cluster checks endpoints.
+    pub fn hear(&self, answer: &Fields) {
+        if let (Some(cluster), HostKey::Endpoint(endpoint)) = (self.checked_by.get(), self.key)
+            && answer.contains(UNWELL_AT_ONCE)
+            && let Some(reports) = self.seat.reports.get()
+        {
+            // A full mailbox counts its refusals; the next answer says so again.
+            let _ = reports.try_send(Report { cluster, endpoint, fact: Fact::SaysUnwell });
         }
     }
 

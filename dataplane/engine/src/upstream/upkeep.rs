@@ -3,6 +3,7 @@
 //! Every shard counts results in cells of its own ([`ringsail_tables::live`]). The judge reads them all, alone writes
 //! the health flags, and counts up the cluster's health version, which every shard compares at its next pick.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use ringsail_runtime::task::{self, JoinHandle};
 use ringsail_runtime::time::{now, sleep};
 use ringsail_runtime::{Either, race};
 use ringsail_tables::address::Address;
-use ringsail_tables::cluster::{ClusterRef, OutlierDetection};
+use ringsail_tables::cluster::{Cluster, ClusterRef, OutlierDetection};
 use ringsail_tables::endpoint::Endpoints;
 use ringsail_tables::health_check::HealthCheck;
 use ringsail_tables::ids::{ClusterId, EndpointId};
@@ -50,7 +51,7 @@ struct Judge {
 struct Checkers {
     check: Arc<HealthCheck>,
     endpoints: Weak<Endpoints>,
-    tasks: HashMap<EndpointId, JoinHandle<()>>,
+    tasks: HashMap<EndpointId, (JoinHandle<()>, Rc<Subject>)>,
 }
 
 /// A cluster being judged.
@@ -65,6 +66,14 @@ impl Judge {
     fn report(&mut self, shard: &Rc<Shard>, report: Report) {
         let tables = shard.tables.current();
         let Some(cluster) = tables.cluster(report.cluster) else { return };
+        if report.fact == Fact::SaysUnwell {
+            let checkers = self.checkers.get(&cluster.id);
+            let subject = checkers.and_then(|checkers| checkers.tasks.get(&report.endpoint));
+            if let (Some((_, subject)), Some(check)) = (subject, &cluster.cluster.health_check) {
+                subject.find(shard, Finding::ToldInPassing, check);
+            }
+            return;
+        }
         let Some(detection) = &cluster.cluster.outlier_detection else { return };
         let Some(host) = cluster.live.host(report.endpoint) else { return };
         let court = self.courts.entry(cluster.id).or_insert_with(|| Court::new(detection));
@@ -85,7 +94,7 @@ impl Judge {
             Fact::PassedCheck if detection.uneject_after_check => {
                 court.detector.passed_check(report.endpoint, now()).into_iter().collect()
             }
-            Fact::PassedCheck => return,
+            Fact::PassedCheck | Fact::SaysUnwell => return,
         };
         court.act(shard, &cluster, &events);
     }
@@ -107,7 +116,7 @@ impl Judge {
             let check = tables.cluster(*id).and_then(|cluster| cluster.cluster.health_check.as_ref());
             let stays = check.is_some_and(|check| Arc::ptr_eq(check, &checkers.check));
             if !stays {
-                checkers.tasks.values().for_each(JoinHandle::abort);
+                checkers.tasks.values().for_each(|(task, _)| task.abort());
             }
             stays
         });
@@ -146,13 +155,18 @@ impl Checkers {
                     Address::Socket(address) => (*address).into(),
                     Address::Pipe(path) => ringsail_runtime::net::Address::Unix(path.as_str().into()),
                 };
-                let name = endpoint.hostname.as_ref().unwrap_or(&cluster.cluster.name).to_string();
-                let subject = Subject { cluster: cluster.id, endpoint: endpoint.id, address, name };
-                task::spawn(subject.keep_checking(shard.clone(), self.check.clone()))
+                let subject = Rc::new(Subject {
+                    cluster: cluster.id,
+                    endpoint: endpoint.id,
+                    address,
+                    checked: RefCell::default(),
+                });
+                let checking = subject.clone().keep_checking(shard.clone(), self.check.clone());
+                (task::spawn(checking), subject)
             });
             self.tasks.insert(endpoint.id, task);
         }
-        old.values().for_each(JoinHandle::abort);
+        old.values().for_each(|(task, _)| task.abort());
     }
 }
 
@@ -161,51 +175,79 @@ struct Subject {
     cluster: ClusterId,
     endpoint: EndpointId,
     address: ringsail_runtime::net::Address,
-    name: String,
+    checked: RefCell<Checked>,
 }
 
 impl Subject {
-    async fn keep_checking(self, shard: Rc<Shard>, check: Arc<HealthCheck>) {
-        let mut checked = Checked::default();
+    async fn keep_checking(self: Rc<Self>, shard: Rc<Shard>, check: Arc<HealthCheck>) {
         if !check.initial_jitter.is_zero() {
             sleep(check.initial_jitter.mul_f64(fastrand::f64())).await;
         }
         loop {
-            let finding = health::probe(&check, &self.address, &self.name).await;
-            let changed = checked.take(finding, &check);
-            let Some(traffic) = self.publish(&shard, finding, &checked) else { return };
-            sleep(checked.pause(&check, changed, traffic, fastrand::u64(..))).await;
+            let Some(settings) = self.begin(&shard) else { return };
+            let asked = health::Asked {
+                address: &self.address,
+                cluster: &settings.name,
+                connection: &settings.connection,
+            };
+            let finding = health::probe(&check, asked).await;
+            let Some((changed, traffic)) = self.find(&shard, finding, &check) else { return };
+            let pause = self.checked.borrow().pause(&check, changed, traffic, fastrand::u64(..));
+            sleep(pause).await;
         }
     }
 
-    /// Makes a finding known, and tells whether the cluster is used; `None` when the endpoint is gone.
-    fn publish(&self, shard: &Rc<Shard>, finding: Finding, checked: &Checked) -> Option<bool> {
+    /// A check begins; `None` when the cluster is gone.
+    fn begin(&self, shard: &Rc<Shard>) -> Option<Arc<Cluster>> {
+        let tables = shard.tables.current();
+        let cluster = tables.cluster(self.cluster)?;
+        shard.cluster(&cluster).stats.add(ClusterCounter::HealthCheckAttempt, 1);
+        Some(cluster.cluster.clone())
+    }
+
+    /// Makes a finding known, and tells whether the health changed and whether the cluster is used; `None` when the
+    /// endpoint is gone.
+    fn find(&self, shard: &Rc<Shard>, finding: Finding, check: &HealthCheck) -> Option<(bool, bool)> {
+        let turned = self.checked.borrow_mut().take(finding, check);
         let tables = shard.tables.current();
         let cluster = tables.cluster(self.cluster)?;
         let host = cluster.live.host(self.endpoint)?;
         let stats = &shard.cluster(&cluster).stats;
-        stats.add(ClusterCounter::HealthCheckAttempt, 1);
         match finding {
-            Finding::Passed => stats.add(ClusterCounter::HealthCheckSuccess, 1),
-            Finding::Failed | Finding::Retriable => stats.add(ClusterCounter::HealthCheckFailure, 1),
+            Finding::Passed | Finding::Degraded => stats.add(ClusterCounter::HealthCheckSuccess, 1),
+            Finding::Failed | Finding::FailedAtOnce | Finding::Retriable => {
+                stats.add(ClusterCounter::HealthCheckFailure, 1);
+            }
+            Finding::ToldInPassing => {
+                stats.add(ClusterCounter::HealthCheckFailure, 1);
+                stats.add(ClusterCounter::HealthCheckPassiveFailure, 1);
+            }
             Finding::NoAnswer | Finding::TimedOut => {
                 stats.add(ClusterCounter::HealthCheckFailure, 1);
                 stats.add(ClusterCounter::HealthCheckNetworkFailure, 1);
             }
         }
-        let healthy = checked.is_healthy();
+        let healthy = self.checked.borrow().is_healthy();
         let mut changed = host.set_flag(HealthFlags::PENDING_ACTIVE_CHECK, false);
         changed |= host.set_flag(HealthFlags::FAILED_ACTIVE_CHECK, !healthy);
+        if finding.is_passed() {
+            changed |= host.set_flag(HealthFlags::DEGRADED_ACTIVE_CHECK, finding == Finding::Degraded);
+        }
+        if healthy || finding.excludes() {
+            changed |= host.set_flag(HealthFlags::EXCLUDED_AT_ONCE, !healthy);
+        }
         host.set_flag(HealthFlags::ACTIVE_CHECK_TIMEOUT, !healthy && finding == Finding::TimedOut);
         if changed {
             cluster.live.health_changed();
         }
-        let well = |id| {
-            let unwell = HealthFlags::FAILED_ACTIVE_CHECK;
-            cluster.live.host(id).is_some_and(|host| !host.flags().any(unwell))
+        let with = |flag: HealthFlags| {
+            let flags = |id| cluster.live.host(id).map(|host| host.flags()).unwrap_or_default();
+            cluster.endpoints.iter().filter(|(_, _, endpoint)| flags(endpoint.id).any(flag)).count()
         };
-        let healthy_count = cluster.endpoints.iter().filter(|(_, _, endpoint)| well(endpoint.id)).count();
+        let healthy_count = cluster.endpoints.len() - with(HealthFlags::FAILED_ACTIVE_CHECK);
         stats.set(ClusterGauge::HealthCheckHealthy, healthy_count as u64);
+        let degraded_count = with(HealthFlags::DEGRADED_ACTIVE_CHECK);
+        stats.set(ClusterGauge::HealthCheckDegraded, degraded_count as u64);
         if healthy && host.flags().any(HealthFlags::FAILED_OUTLIER_CHECK) {
             shard.clusters.report(Report {
                 cluster: self.cluster,
@@ -214,7 +256,7 @@ impl Subject {
             });
         }
         let of = |id| cluster.live.host(id).map_or(0, |host| host.sum(HostCount::CxTotal));
-        Some(cluster.endpoints.iter().any(|(_, _, endpoint)| of(endpoint.id) > 0))
+        Some((turned, cluster.endpoints.iter().any(|(_, _, endpoint)| of(endpoint.id) > 0)))
     }
 }
 

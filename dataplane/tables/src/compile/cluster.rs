@@ -38,6 +38,8 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
     let (discovery, assignment) = discovery(cx, value)?;
     let options = http_options(cx, value)?;
     let (breakers, breakers_high) = breakers(cx, value.circuit_breakers.as_ref());
+    let connection =
+        ConnectionSettings { transports: Arc::new(transports), ..connection(cx, value, &options)? };
     let cluster = Cluster {
         name: cx.intern(&value.name),
         alt_stat_name: cx.intern_set(&value.alt_stat_name),
@@ -45,17 +47,14 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
         discovery,
         breakers,
         breakers_high,
-        connection: ConnectionSettings {
-            transports: Arc::new(transports),
-            ..connection(cx, value, &options)?
-        },
+        health_check: health_check(cx, &value.health_checks, connection.protocol)?.map(Arc::new),
+        connection,
         stream_duration_max: timeout(
             cx,
             "common_http_protocol_options.max_stream_duration",
             &options.common.max_stream_duration,
             None,
         ),
-        health_check: health_check(cx, &value.health_checks)?.map(Arc::new),
         outlier_detection: match &value.outlier_detection {
             Some(value) => Some(Arc::new(cx.at("outlier_detection", |cx| outlier_detection(cx, value))?)),
             None => None,

@@ -32,7 +32,7 @@ pub(super) fn header_edits(cx: &mut Context<'_>, lists: &Lists<'_>) -> Option<Bo
 }
 
 /// Compat: Envoy refuses to remove pseudo headers and `host`, since a request without them has no meaning.
-fn remove(cx: &mut Context<'_>, field: &str, names: &[String]) -> Box<[Str]> {
+pub(super) fn remove(cx: &mut Context<'_>, field: &str, names: &[String]) -> Box<[Str]> {
     cx.each(field, names, |cx, name| {
         if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
             return cx.refuse("", format_args!("{name} cannot be removed"));

@@ -2,27 +2,36 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::config::core::v3::health_check::{self, HealthChecker, payload};
 use ringsail_xds::envoy::r#type::v3 as types;
 
 use super::context::Context;
+use super::headers::{header_add, remove};
 use super::value::{duration, port};
-use crate::health_check::{HealthCheck, Probe};
+use crate::cluster::UpstreamProtocol;
+use crate::header_ops::{HeaderAdd, HeaderOps};
+use crate::health_check::{GrpcProbe, HealthCheck, HealthCheckRequest, HttpProbe, Probe};
+use crate::limits::CHECK_ANSWER_BYTES_MAX;
+
+/// Source: `HttpHealthCheck.response_buffer_size`.
+const ANSWER_BYTES_DEFAULT: u64 = 1024;
 
 /// The check of a cluster; Envoy takes one.
 pub(super) fn health_check(
     cx: &mut Context<'_>,
     checks: &[core::HealthCheck],
+    protocol: UpstreamProtocol,
 ) -> Option<Option<HealthCheck>> {
     match checks {
         [] => Some(None),
-        [check] => cx.at("health_checks[0]", |cx| one(cx, check)).map(Some),
+        [check] => cx.at("health_checks[0]", |cx| one(cx, check, protocol)).map(Some),
         _ => cx.refuse("health_checks", "more than one check is not supported"),
     }
 }
 
-fn one(cx: &mut Context<'_>, value: &core::HealthCheck) -> Option<HealthCheck> {
+fn one(cx: &mut Context<'_>, value: &core::HealthCheck, protocol: UpstreamProtocol) -> Option<HealthCheck> {
     let timeout = needed(cx, "timeout", &value.timeout)?;
     let interval = needed(cx, "interval", &value.interval)?;
     let unhealthy_threshold = threshold(cx, "unhealthy_threshold", value.unhealthy_threshold)?;
@@ -31,7 +40,7 @@ fn one(cx: &mut Context<'_>, value: &core::HealthCheck) -> Option<HealthCheck> {
         positive(cx, "no_traffic_interval", &value.no_traffic_interval)?.unwrap_or(Duration::from_secs(60));
     let unhealthy = positive(cx, "unhealthy_interval", &value.unhealthy_interval)?.unwrap_or(interval);
     Some(HealthCheck {
-        probe: probe(cx, value)?,
+        probe: probe(cx, value, protocol)?,
         timeout,
         interval,
         initial_jitter: duration(cx, "initial_jitter", &value.initial_jitter).unwrap_or_default(),
@@ -58,7 +67,7 @@ fn one(cx: &mut Context<'_>, value: &core::HealthCheck) -> Option<HealthCheck> {
     })
 }
 
-fn probe(cx: &mut Context<'_>, value: &core::HealthCheck) -> Option<Probe> {
+fn probe(cx: &mut Context<'_>, value: &core::HealthCheck, protocol: UpstreamProtocol) -> Option<Probe> {
     match &value.health_checker {
         Some(HealthChecker::HttpHealthCheck(http)) => cx.at("http_health_check", |cx| http_probe(cx, http)),
         Some(HealthChecker::TcpHealthCheck(tcp)) => cx.at("tcp_health_check", |cx| {
@@ -69,37 +78,103 @@ fn probe(cx: &mut Context<'_>, value: &core::HealthCheck) -> Option<Probe> {
             let receive = cx.each("receive", &tcp.receive, |cx, payload| bytes(cx, "", payload));
             Some(Probe::Tcp { send, receive })
         }),
-        Some(HealthChecker::GrpcHealthCheck(_) | HealthChecker::CustomHealthCheck(_)) => {
-            cx.refuse("", "only HTTP and TCP checks are supported")
+        Some(HealthChecker::GrpcHealthCheck(grpc)) => {
+            if protocol != UpstreamProtocol::Http2 {
+                return cx.refuse("grpc_health_check", "needs a cluster that speaks HTTP/2");
+            }
+            cx.at("grpc_health_check", |cx| grpc_probe(cx, grpc))
+        }
+        Some(HealthChecker::CustomHealthCheck(_)) => {
+            cx.refuse("", "only HTTP, gRPC and TCP checks are supported")
         }
         None => cx.refuse("", "names no kind of check"),
     }
 }
 
 fn http_probe(cx: &mut Context<'_>, http: &health_check::HttpHealthCheck) -> Option<Probe> {
-    if http.codec_client_type != types::CodecClientType::Http1 as i32 {
-        return cx.refuse("codec_client_type", "checks are made over HTTP/1.1 only");
-    }
-    let clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    if http.path.is_empty() || !clean(&http.path) {
+    let http2 = match types::CodecClientType::try_from(http.codec_client_type) {
+        Ok(types::CodecClientType::Http1) => false,
+        Ok(types::CodecClientType::Http2) => true,
+        Ok(types::CodecClientType::Http3) | Err(_) => {
+            return cx.refuse("codec_client_type", "checks are made over HTTP/1.1 and HTTP/2");
+        }
+    };
+    if http.path.is_empty() || !is_clean(&http.path) {
         return cx.refuse("path", "is empty, or has bytes that no path has");
     }
-    if !clean(&http.host) {
+    if !is_clean(&http.host) {
         return cx.refuse("host", "has bytes that no host has");
     }
-    let method = match core::RequestMethod::try_from(http.method) {
-        Ok(core::RequestMethod::MethodUnspecified) => "GET",
+    let (method, has_body) = match core::RequestMethod::try_from(http.method) {
+        Ok(core::RequestMethod::MethodUnspecified) => ("GET", false),
         Ok(core::RequestMethod::Connect) | Err(_) => return cx.refuse("method", "cannot check"),
-        Ok(method) => method.as_str_name(),
+        Ok(method) => {
+            use core::RequestMethod::{Options, Patch, Post, Put};
+            (method.as_str_name(), matches!(method, Post | Put | Patch | Options))
+        }
+    };
+    let send = match &http.send {
+        Some(_) if !has_body => return cx.refuse("send", format_args!("{method} has no body")),
+        Some(send) => bytes(cx, "send", send)?,
+        None => Box::default(),
     };
     let expected = ranges(cx, "expected_statuses", &http.expected_statuses)?;
-    Some(Probe::Http {
+    let receive = cx.each("receive", &http.receive, |cx, payload| bytes(cx, "", payload));
+    let answer_bytes_max = http.response_buffer_size.unwrap_or(ANSWER_BYTES_DEFAULT);
+    let looked_for: u64 = receive.iter().map(|part| part.len() as u64).sum();
+    if answer_bytes_max > 0 && looked_for > answer_bytes_max {
+        return cx.refuse("response_buffer_size", format_args!("is below the {looked_for} bytes of receive"));
+    }
+    Some(Probe::Http(Box::new(HttpProbe {
+        http2,
         method: cx.intern(method),
         host: cx.intern_set(&http.host),
         path: cx.intern(&http.path),
+        headers: HeaderOps {
+            remove: remove(cx, "request_headers_to_remove", &http.request_headers_to_remove),
+            add: cx.each("request_headers_to_add", &http.request_headers_to_add, literal),
+        },
+        send,
+        receive,
+        // Compat: 0 keeps nothing back there; here it is the largest bound we have.
+        answer_bytes_max: match u32::try_from(answer_bytes_max) {
+            Ok(bytes @ 1..=CHECK_ANSWER_BYTES_MAX) => bytes,
+            Ok(0) => CHECK_ANSWER_BYTES_MAX,
+            Ok(_) | Err(_) => {
+                let text = format_args!("{answer_bytes_max} is above {CHECK_ANSWER_BYTES_MAX}");
+                return cx.refuse("response_buffer_size", text);
+            }
+        },
         expected: if expected.is_empty() { [(200, 201)].into() } else { expected },
         retriable: ranges(cx, "retriable_statuses", &http.retriable_statuses)?,
-    })
+    })))
+}
+
+fn grpc_probe(cx: &mut Context<'_>, grpc: &health_check::GrpcHealthCheck) -> Option<Probe> {
+    if !is_clean(&grpc.authority) {
+        return cx.refuse("authority", "has bytes that no authority has");
+    }
+    Some(Probe::Grpc(Box::new(GrpcProbe {
+        question: HealthCheckRequest { service: grpc.service_name.clone() }.encode_to_vec().into(),
+        authority: cx.intern_set(&grpc.authority),
+        headers: HeaderOps {
+            remove: Box::default(),
+            add: cx.each("initial_metadata", &grpc.initial_metadata, literal),
+        },
+    })))
+}
+
+fn is_clean(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A header whose value is the same for every check: there is no request that could give others.
+fn literal(cx: &mut Context<'_>, value: &core::HeaderValueOption) -> Option<HeaderAdd> {
+    let add = header_add(cx, value)?;
+    if !add.value.is_literal() {
+        return cx.refuse("header.value", "has operators, for which a check has no values");
+    }
+    Some(add)
 }
 
 fn ranges(cx: &mut Context<'_>, field: &str, list: &[types::Int64Range]) -> Option<Box<[(u16, u16)]>> {

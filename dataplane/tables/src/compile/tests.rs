@@ -772,9 +772,27 @@ fn health_checks_are_compiled_or_refused() {
         (json!({"http_health_check": {"path": ""}}), "health_checks[0].http_health_check.path"),
         (json!({"http_health_check": {"path": "/a b"}}), "health_checks[0].http_health_check.path"),
         (
-            json!({"http_health_check": {"path": "/", "codec_client_type": "HTTP2"}}),
+            json!({"http_health_check": {"path": "/", "codec_client_type": "HTTP3"}}),
             "health_checks[0].http_health_check.codec_client_type",
         ),
+        (
+            json!({"http_health_check": {"path": "/", "send": {"text": "00"}}}),
+            "health_checks[0].http_health_check.send",
+        ),
+        (
+            json!({"http_health_check": {"path": "/", "response_buffer_size": "65537"}}),
+            "health_checks[0].http_health_check.response_buffer_size",
+        ),
+        (
+            json!({"http_health_check": {"path": "/", "response_buffer_size": "1", "receive": [{"text": "0102"}]}}),
+            "health_checks[0].http_health_check.response_buffer_size",
+        ),
+        (
+            json!({"http_health_check": {"path": "/", "request_headers_to_add":
+                [{"header": {"key": "x-a", "value": "%PROTOCOL%"}}]}}),
+            "health_checks[0].http_health_check.request_headers_to_add[0].header.value",
+        ),
+        (json!({"custom_health_check": {"name": "c"}}), "health_checks[0].custom_health_check"),
         (
             json!({"http_health_check": {"path": "/", "expected_statuses": [{"start": "200", "end": "200"}]}}),
             "health_checks[0].http_health_check.expected_statuses[0]",

@@ -203,6 +203,8 @@ pub fn suite() -> Suite {
         counted(localities(Scenario::new("locality-weights-ignored"), json!([
             {"locality": {"region": "one"}, "load_balancing_weight": 1, "lb_endpoints": [healthy("a"), healthy("b")]},
             {"locality": {"region": "two"}, "load_balancing_weight": 3, "lb_endpoints": [healthy("c")]}])), 30),
+        drawn(localities(Scenario::new("draining-and-spill-over").cluster(json!({"lb_policy": "RANDOM"})), json!([
+            {"priority": 0, "lb_endpoints": [healthy("a"), endpoint("b", json!({"health_status": "DRAINING"}))]}, {"priority": 1, "lb_endpoints": [healthy("c")]}]))),
         // Subsets.
         picked(subset("subset-of-one", json!({"version": "1"}), json!({})), 10),
         picked(subset("subset-of-two", json!({"version": "2"}), json!({})), 10),

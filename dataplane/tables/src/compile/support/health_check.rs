@@ -1,6 +1,7 @@
 //! Fields of active health checks.
 
 use super::Rule::*;
+use super::common::HEADER_VALUE_OPTION;
 use super::{Message, row};
 
 const LOG: &str = "events of checks are not logged; statistics count them";
@@ -17,7 +18,7 @@ pub(super) static HEALTH_CHECK: Message = Message {
         row(7, "reuse_connection", Ignored("every check makes a connection of its own")),
         row(8, "http_health_check", Message(&HTTP)),
         row(9, "tcp_health_check", Message(&TCP)),
-        row(11, "grpc_health_check", Refused("gRPC checks are not supported")),
+        row(11, "grpc_health_check", Message(&GRPC)),
         row(12, "no_traffic_interval", Supported),
         row(13, "custom_health_check", Refused("custom checks are not supported")),
         row(14, "unhealthy_interval", Supported),
@@ -41,16 +42,25 @@ static HTTP: Message = Message {
     fields: &[
         row(1, "host", Supported),
         row(2, "path", Supported),
-        row(3, "send", Refused("checks have no body")),
-        row(4, "receive", Refused("bodies of answers are not looked at")),
-        row(6, "request_headers_to_add", Refused("not supported")),
-        row(8, "request_headers_to_remove", Ignored("checks have no headers that could go")),
+        row(3, "send", Message(&PAYLOAD)),
+        row(4, "receive", Repeated(&PAYLOAD)),
+        row(6, "request_headers_to_add", Repeated(&HEADER_VALUE_OPTION)),
+        row(8, "request_headers_to_remove", Supported),
         row(9, "expected_statuses", Repeated(&STATUSES)),
         row(10, "codec_client_type", Supported),
         row(11, "service_name_matcher", Refused("not supported")),
         row(12, "retriable_statuses", Repeated(&STATUSES)),
         row(13, "method", Supported),
-        row(14, "response_buffer_size", Ignored("bodies of answers are not looked at")),
+        row(14, "response_buffer_size", Supported),
+    ],
+};
+
+static GRPC: Message = Message {
+    name: "envoy.config.core.v3.HealthCheck.GrpcHealthCheck",
+    fields: &[
+        row(1, "service_name", Supported),
+        row(2, "authority", Supported),
+        row(3, "initial_metadata", Repeated(&HEADER_VALUE_OPTION)),
     ],
 };
 
