@@ -23,6 +23,7 @@ mod ads;
 mod agent;
 pub mod bootstrap;
 mod compile;
+pub mod dns;
 pub mod document;
 mod export;
 mod file;

@@ -99,3 +99,13 @@ pub const SECRET_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long a key seals session tickets; the one before it still opens them as long again. Source: BoringSSL rotates its
 /// own keys every two days.
 pub const TICKET_KEY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// How long one name server is waited for. Source: `CaresDnsResolverConfig.query_timeout_seconds`.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often all name servers are asked. Source: `CaresDnsResolverConfig.query_tries`.
+pub const DNS_ATTEMPTS: u32 = 4;
+
+/// Longest answer over UDP, in bytes. We ask without EDNS, so that servers send 512 (RFC 1035 section 4.2.1); longer ones
+/// come over TCP.
+pub const DNS_MESSAGE_BYTES_MAX: usize = 4096;

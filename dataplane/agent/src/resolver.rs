@@ -1,20 +1,25 @@
 //! Names of DNS clusters, resolved off the shards and asked again in time.
 //!
-//! Look-ups go through the system's resolver (`getaddrinfo`). It honors `/etc/hosts`, search domains and `nsswitch`,
-//! as applications beside the proxy do, but keeps records' lifetimes to itself: `respect_dns_ttl` therefore has no
-//! effect, and names are asked again every `dns_refresh_rate` (5 s unless configured, which is also the lifetime
-//! Kubernetes gives its records). A resolver crate of its own would weigh more than the whole agent; our own DNS
-//! client comes with the DNS proxy, which needs the same messages.
+//! By default we ask the name servers ourselves ([`crate::dns`]), which tells how long an answer holds; a cluster may
+//! choose the system's resolver instead (`getaddrinfo`), which keeps that to itself.
+//!
+//! Compat: a name that does not exist is an answer without addresses, and its cluster has no endpoints then; while no
+//! server answers, the last addresses stay.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use ringsail_tables::cluster::{DnsFamily, DnsSettings};
-use ringsail_tables::{DnsQuery, Wanted};
+use ringsail_tables::cluster::{DnsResolver, DnsSettings};
+use ringsail_tables::{DnsQuery, Str, Wanted, WantedName};
+use ringsail_telemetry::{Block, Cluster, ClusterCounter, Registry};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::dns::{self, Found};
 use crate::limits::{LOOKUP_TIMEOUT, LOOKUPS_MAX};
 
 /// What became of a look-up.
@@ -22,134 +27,181 @@ use crate::limits::{LOOKUP_TIMEOUT, LOOKUPS_MAX};
 pub struct Resolved {
     /// The question.
     pub query: DnsQuery,
-    /// Its addresses in order of preference, or why there are none.
+    /// Its addresses in order of preference, or why nobody knows them.
     pub outcome: Result<Vec<IpAddr>, String>,
 }
 
 /// One task per name, for as long as the name is wanted.
-#[derive(Debug)]
 pub struct Resolver {
-    tasks: BTreeMap<DnsQuery, (DnsSettings, JoinHandle<()>)>,
+    followed: BTreeMap<DnsQuery, Followed>,
     answers: mpsc::Sender<Resolved>,
     lookups: Rc<Semaphore>,
+    stats: Arc<Registry>,
+}
+
+/// A name that is resolved again and again.
+struct Followed {
+    settings: Arc<DnsSettings>,
+    counts: Rc<Counts>,
+    task: JoinHandle<()>,
+}
+
+/// The statistics of the clusters that refer to a name. The agent's thread is their only writer.
+#[derive(Default)]
+struct Counts {
+    clusters: RefCell<BTreeMap<Str, Arc<Block<Cluster>>>>,
+}
+
+impl Counts {
+    fn follow(&self, names: &[Str], stats: &Registry) {
+        let mut clusters = self.clusters.borrow_mut();
+        clusters.retain(|name, _| names.contains(name));
+        for name in names {
+            clusters.entry(name.clone()).or_insert_with(|| stats.cluster_block(name));
+        }
+    }
+
+    fn add(&self, counter: ClusterCounter) {
+        self.clusters.borrow().values().for_each(|block| block.add(counter, 1));
+    }
 }
 
 impl Resolver {
     /// A resolver without names. Answers that changed go to `answers`.
-    pub fn new(answers: mpsc::Sender<Resolved>) -> Resolver {
-        Resolver { tasks: BTreeMap::new(), answers, lookups: Rc::new(Semaphore::new(LOOKUPS_MAX)) }
+    pub fn new(answers: mpsc::Sender<Resolved>, stats: Arc<Registry>) -> Resolver {
+        let lookups = Rc::new(Semaphore::new(LOOKUPS_MAX));
+        Resolver { followed: BTreeMap::new(), answers, lookups, stats }
     }
 
     /// Starts and stops tasks so that exactly the wanted names are resolved. Call it inside a `LocalSet`.
     pub fn follow(&mut self, wanted: &Wanted) {
-        self.tasks.retain(|query, (settings, task)| {
-            let stays = wanted.names.iter().any(|(name, other)| name == query && other == settings);
+        let is_wanted = |query: &DnsQuery, followed: &Followed| {
+            let same = |name: &WantedName| name.query == *query && name.settings == followed.settings;
+            wanted.names.iter().any(same)
+        };
+        self.followed.retain(|query, followed| {
+            let stays = is_wanted(query, followed);
             if !stays {
-                task.abort();
+                followed.task.abort();
             }
             stays
         });
-        for (query, settings) in &wanted.names {
-            if !self.tasks.contains_key(query) {
-                let task =
-                    follow_name(query.clone(), settings.clone(), self.answers.clone(), self.lookups.clone());
-                self.tasks.insert(query.clone(), (settings.clone(), tokio::task::spawn_local(task)));
-            }
+        for name in &wanted.names {
+            let followed = self.followed.entry(name.query.clone()).or_insert_with(|| {
+                let counts = Rc::new(Counts::default());
+                let following = Following {
+                    query: name.query.clone(),
+                    settings: name.settings.clone(),
+                    counts: counts.clone(),
+                    answers: self.answers.clone(),
+                    lookups: self.lookups.clone(),
+                };
+                Followed {
+                    settings: name.settings.clone(),
+                    counts,
+                    task: tokio::task::spawn_local(following.run()),
+                }
+            });
+            // The task runs from its first await on, which comes after this.
+            followed.counts.follow(&name.clusters, &self.stats);
         }
     }
 }
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        self.tasks.values().for_each(|(_, task)| task.abort());
+        self.followed.values().for_each(|followed| followed.task.abort());
     }
 }
 
-async fn follow_name(
+struct Following {
     query: DnsQuery,
-    settings: DnsSettings,
+    settings: Arc<DnsSettings>,
+    counts: Rc<Counts>,
     answers: mpsc::Sender<Resolved>,
     lookups: Rc<Semaphore>,
-) {
-    let mut last: Option<Result<Vec<IpAddr>, String>> = None;
-    loop {
-        let outcome = {
-            let Ok(_permit) = lookups.acquire().await else { return };
-            lookup(&query).await
-        };
-        // A name that stops resolving keeps its addresses; one that never resolved must not keep its cluster waiting.
-        let news = match (&last, &outcome) {
-            (Some(Ok(_)), Err(error)) => {
-                tracing::debug!(host = &*query.host, error, "name no longer resolves, keeping its addresses");
-                false
+}
+
+impl Following {
+    async fn run(self) {
+        let mut told = false;
+        let mut known: Option<Vec<IpAddr>> = None;
+        let mut failures = 0;
+        loop {
+            self.counts.add(ClusterCounter::UpdateAttempt);
+            let outcome = {
+                let Ok(_permit) = self.lookups.acquire().await else { return };
+                lookup(&self.query).await
+            };
+            let (news, mut pause) = match outcome {
+                Ok(found) => {
+                    failures = 0;
+                    self.counts.add(ClusterCounter::UpdateSuccess);
+                    if known.as_ref().is_some_and(|known| same_addresses(known, &found.addresses)) {
+                        self.counts.add(ClusterCounter::UpdateNoRebuild);
+                    }
+                    let changed = known.as_ref() != Some(&found.addresses);
+                    let pause = self.pause_after(found.ttl);
+                    known = Some(found.addresses.clone());
+                    (changed.then_some(Ok(found.addresses)), pause)
+                }
+                Err(error) => {
+                    self.counts.add(ClusterCounter::UpdateFailure);
+                    tracing::debug!(host = &*self.query.host, error, "name does not resolve");
+                    failures += 1;
+                    // Who waits for a first answer must not wait for ever.
+                    ((!told).then_some(Err(error)), self.pause_after_failure(failures))
+                }
+            };
+            if let Some(outcome) = news {
+                told = true;
+                if self.answers.send(Resolved { query: self.query.clone(), outcome }).await.is_err() {
+                    return;
+                }
             }
-            (Some(Err(_)), Err(_)) => false,
-            (Some(Ok(before)), Ok(after)) => before != after,
-            (Some(Err(_)), Ok(_)) | (None, _) => true,
-        };
-        if news {
-            last = Some(outcome.clone());
-            if answers.send(Resolved { query: query.clone(), outcome }).await.is_err() {
-                return;
-            }
+            pause += self.settings.jitter.mul_f64(fastrand::f64());
+            tokio::time::sleep(pause).await;
         }
-        tokio::time::sleep(settings.refresh_rate + settings.jitter.mul_f64(fastrand::f64())).await;
+    }
+
+    /// Compat: records that hold for no time leave it to the refresh rate.
+    fn pause_after(&self, ttl: Option<Duration>) -> Duration {
+        let ttl = ttl.filter(|ttl| self.settings.respect_ttl && !ttl.is_zero());
+        ttl.unwrap_or(self.settings.refresh_rate)
+    }
+
+    /// Source: Envoy's `JitteredExponentialBackOffStrategy`.
+    fn pause_after_failure(&self, failures: u32) -> Duration {
+        let Some((base, max)) = self.settings.failure_refresh else { return self.settings.refresh_rate };
+        let doubled = base.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
+        doubled.min(max).mul_f64(fastrand::f64()).max(Duration::from_millis(1))
     }
 }
 
-async fn lookup(query: &DnsQuery) -> Result<Vec<IpAddr>, String> {
-    let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((&*query.host, 0)));
-    match found.await {
-        Ok(Ok(addresses)) => {
-            let addresses = prefer(query.family, addresses.map(|address| address.ip()));
-            if addresses.is_empty() {
-                Err("has no address of the wanted family".to_string())
-            } else {
-                Ok(addresses)
-            }
+/// Whether two answers say the same in any order.
+fn same_addresses(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.iter().all(|address| other.contains(address)) && other.iter().all(|address| one.contains(address))
+}
+
+async fn lookup(query: &DnsQuery) -> Result<Found, String> {
+    let found = async {
+        match &query.resolver {
+            DnsResolver::Servers(servers) => dns::resolve(&query.host, query.family, servers).await,
+            DnsResolver::System => match tokio::net::lookup_host((&*query.host, 0)).await {
+                Ok(found) => {
+                    let found = found.map(|address| address.ip());
+                    let (v4, v6): (Vec<_>, Vec<_>) = found.partition(IpAddr::is_ipv4);
+                    Ok(Found { addresses: dns::chosen(query.family, v4, v6), ttl: None })
+                }
+                Err(error) => Err(error.to_string()),
+            },
         }
-        Ok(Err(error)) => Err(error.to_string()),
+    };
+    match tokio::time::timeout(LOOKUP_TIMEOUT, found).await {
+        Ok(outcome) => outcome,
         Err(_) => Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())),
     }
 }
 
-/// Keeps the wanted families, without repetition, sorted so that an unchanged answer compares equal.
-fn prefer(family: DnsFamily, addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let (mut v4, mut v6): (Vec<_>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
-    for list in [&mut v4, &mut v6] {
-        list.sort();
-        list.dedup();
-    }
-    let first_of = |first: Vec<IpAddr>, second: Vec<IpAddr>| if first.is_empty() { second } else { first };
-    match family {
-        DnsFamily::V4Only => v4,
-        DnsFamily::V6Only => v6,
-        DnsFamily::Auto => first_of(v6, v4),
-        DnsFamily::V4Preferred => first_of(v4, v6),
-        DnsFamily::All => v4.into_iter().chain(v6).collect(),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ips(texts: &[&str]) -> Vec<IpAddr> {
-        texts.iter().map(|text| text.parse().expect("an address")).collect()
-    }
-
-    #[test]
-    fn families_are_preferred_as_configured() {
-        let found = ["10.0.0.2", "::1", "10.0.0.1", "10.0.0.2"];
-        for (family, expected) in [
-            (DnsFamily::V4Only, vec!["10.0.0.1", "10.0.0.2"]),
-            (DnsFamily::V6Only, vec!["::1"]),
-            (DnsFamily::Auto, vec!["::1"]),
-            (DnsFamily::V4Preferred, vec!["10.0.0.1", "10.0.0.2"]),
-            (DnsFamily::All, vec!["10.0.0.1", "10.0.0.2", "::1"]),
-        ] {
-            assert_eq!(prefer(family, ips(&found).into_iter()), ips(&expected), "{family:?}");
-        }
-        assert_eq!(prefer(DnsFamily::Auto, ips(&["10.0.0.1"]).into_iter()), ips(&["10.0.0.1"]));
-    }
-}
+mod tests;

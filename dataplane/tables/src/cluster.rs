@@ -67,9 +67,9 @@ pub enum Discovery {
     /// `load_assignment` as it stands.
     Static,
     /// Every address every host name of `load_assignment` resolves to.
-    StrictDns(DnsSettings),
+    StrictDns(Arc<DnsSettings>),
     /// One host name; a connection goes to its first address at that time.
-    LogicalDns(DnsSettings),
+    LogicalDns(Arc<DnsSettings>),
     /// Assigned by EDS under this name.
     Eds {
         /// `service_name`, or the cluster's name.
@@ -89,12 +89,45 @@ pub enum Discovery {
 pub struct DnsSettings {
     /// Which address families.
     pub family: DnsFamily,
+    /// Who resolves them.
+    pub resolver: DnsResolver,
     /// Interval between resolutions. Default 5 s.
     pub refresh_rate: Duration,
+    /// First and last bound of the pause after a failed one, which is drawn below it and doubles; `None` leaves it to
+    /// [`Self::refresh_rate`].
+    pub failure_refresh: Option<(Duration, Duration)>,
     /// Random addition to the interval.
     pub jitter: Duration,
     /// Whether records' lifetimes replace the interval.
     pub respect_ttl: bool,
+}
+
+/// Who resolves host names. Source: `Cluster.typed_dns_resolver_config` and the older fields it replaces.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum DnsResolver {
+    /// The system: `getaddrinfo`, which knows no lifetimes.
+    System,
+    /// Name servers, asked by ourselves as c-ares does.
+    Servers(Arc<DnsServers>),
+}
+
+/// Name servers and how they are asked. Source: `CaresDnsResolverConfig`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct DnsServers {
+    /// Where they are; none means those of `/etc/resolv.conf`.
+    pub addresses: Box<[SocketAddr]>,
+    /// [`Self::addresses`] are asked only where `/etc/resolv.conf` has none.
+    pub as_fallback: bool,
+    /// Over TCP from the start.
+    pub tcp: bool,
+    /// Whether search domains are appended to short names.
+    pub search: bool,
+    /// Whether questions begin with any of the servers instead of the first.
+    pub rotate: bool,
+    /// How long one server is waited for. Default 5 s, or what `/etc/resolv.conf` says.
+    pub timeout: Option<Duration>,
+    /// How often all are asked. Default 4, or what `/etc/resolv.conf` says.
+    pub attempts: Option<u32>,
 }
 
 /// Source: `Cluster.DnsLookupFamily`.

@@ -18,6 +18,7 @@ mod cluster;
 mod clusters;
 mod collector;
 mod context;
+mod dns;
 mod endpoint;
 mod fingerprint;
 mod gate;
@@ -61,7 +62,7 @@ use prost::Message;
 use ringsail_tls::TicketKeys;
 use ringsail_xds::envoy::config::trace::v3::tracing::Http;
 
-use crate::cluster::{DnsFamily, DnsSettings};
+use crate::cluster::{DnsFamily, DnsResolver, DnsSettings};
 use crate::diagnostic::{Diagnostic, ResourceType};
 use crate::strings::{Interner, Str};
 use crate::tables::Tables;
@@ -114,6 +115,19 @@ pub struct DnsQuery {
     pub host: Str,
     /// The address families asked for.
     pub family: DnsFamily,
+    /// Who is asked.
+    pub resolver: DnsResolver,
+}
+
+/// A name to resolve, and for whom.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WantedName {
+    /// The name.
+    pub query: DnsQuery,
+    /// How often; of several clusters, those of the one that asks most often.
+    pub settings: Arc<DnsSettings>,
+    /// Names in statistics of the clusters that refer to it, sorted.
+    pub clusters: Vec<Str>,
 }
 
 /// What the compiler needs from elsewhere: the agent subscribes to and resolves exactly this. Sorted.
@@ -127,8 +141,8 @@ pub struct Wanted {
     pub secrets: Vec<Str>,
     /// Secrets to be made of files and followed.
     pub file_secrets: Vec<FileSecret>,
-    /// Names that DNS clusters refer to, with the settings of one of those clusters.
-    pub names: Vec<(DnsQuery, DnsSettings)>,
+    /// Names that DNS clusters refer to.
+    pub names: Vec<WantedName>,
 }
 
 /// A secret whose parts are in files: the agent reads them, puts their bytes in place of their names, and delivers the

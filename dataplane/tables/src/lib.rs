@@ -58,7 +58,7 @@ pub mod tls;
 pub mod token_bucket;
 pub mod tracing;
 
-pub use compile::{Change, Compiler, DnsQuery, FormatCheck, Wanted};
+pub use compile::{Change, Compiler, DnsQuery, FormatCheck, Wanted, WantedName};
 pub use diagnostic::{Diagnostic, ResourceType, Severity};
 pub use ids::{ClusterId, ClusterSlot, EndpointId, ListenerId, RouteConfigId, RouteId};
 pub use request::Request;

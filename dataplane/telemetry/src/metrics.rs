@@ -143,6 +143,8 @@ scope! {
         UpdateRejected = "update_rejected",
         /// Endpoint updates without content.
         UpdateEmpty = "update_empty",
+        /// Endpoint updates that change nothing.
+        UpdateNoRebuild = "update_no_rebuild",
         /// Endpoints ejected.
         OutlierEjectionsEnforcedTotal = "outlier_detection.ejections_enforced_total",
         /// Ejections not made because too many endpoints were ejected already.

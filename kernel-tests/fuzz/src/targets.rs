@@ -2,7 +2,7 @@
 
 use prost::Message;
 use prost_types::Any;
-use ringsail_agent::document;
+use ringsail_agent::{dns, document};
 use ringsail_engine::client_hello;
 use ringsail_engine::sniff::{Inspectors, recognize};
 use ringsail_http::path::{EscapedSlashes, Fragment, Normalization, Outcome};
@@ -59,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "regex", run: regex, seeds: REGEXES, words: REGEX_WORDS, rounds: 150 },
     Target { name: "expression", run: expression, seeds: EXPRESSIONS, words: EXPRESSION_WORDS, rounds: 600 },
     Target { name: "bootstrap", run: bootstrap, seeds: BOOTSTRAPS, words: YAML_WORDS, rounds: 150 },
+    Target { name: "dns_message", run: dns_message, seeds: DNS_ANSWERS, words: DNS_WORDS, rounds: 20_000 },
     Target { name: "xds_json", run: xds_json, seeds: RESOURCES, words: YAML_WORDS, rounds: 150 },
     Target { name: "xds_bytes", run: xds_bytes, seeds: WIRE, words: WIRE_WORDS, rounds: 1_500 },
     Target { name: "istio_yaml", run: istio_yaml, seeds: OBJECTS, words: YAML_WORDS, rounds: 150 },
@@ -245,6 +246,21 @@ pub fn bootstrap(input: &[u8]) {
         let _ = Schema::shared().from_json::<Bootstrap>(&value);
     }
 }
+
+/// A name server's answer to the question about the address of `app.test`.
+pub fn dns_message(input: &[u8]) {
+    for kind in [dns::Kind::A, dns::Kind::Aaaa] {
+        let _ = dns::decode(input, 7, "app.test", kind);
+    }
+}
+
+const DNS_ANSWERS: &[&[u8]] = &[
+    b"\0\x07\x81\x80\0\x01\0\x01\0\0\0\0\x03app\x04test\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\0\0\x01",
+    b"\0\x07\x83\x83\0\x01\0\x02\0\0\0\0\x03app\x04test\0\0\x1c\0\x01\xc0\x0c\0\x05\0\x01\0\0\0\x1e\0\x04\x01b\xc0\x10\xc0\x26\0\x1c\0\x01\0\0\0\x05\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+];
+
+const DNS_WORDS: &[&[u8]] =
+    &[b"\xc0\x0c", b"\xc0\x26", b"\x03app\x04test\0", b"\0\x01\0\x01", b"\0\x05\0\x01", b"\xff\xff"];
 
 /// Resources as a file names them, compiled.
 pub fn xds_json(input: &[u8]) {

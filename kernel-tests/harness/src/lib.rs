@@ -6,6 +6,7 @@
 pub mod binaries;
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod engines;
 pub mod memory;
 pub mod peer;

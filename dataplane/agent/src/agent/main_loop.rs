@@ -94,6 +94,7 @@ pub(super) async fn run(
     } else {
         drop(ads_sender);
     }
+    let resolver = Resolver::new(answer_sender, seam.stats.clone());
     let bootstrap_has_no_clusters = bootstrap.clusters.is_none();
     let (secret_sender, mut secret_events) = mpsc::channel(updates_max);
     let mut agent = Loop {
@@ -111,7 +112,7 @@ pub(super) async fn run(
         connected_once: false,
         files: None,
         file_sender,
-        resolver: Resolver::new(answer_sender),
+        resolver,
         resolved: BTreeSet::new(),
         given_up: BTreeSet::new(),
         timed: BTreeSet::new(),

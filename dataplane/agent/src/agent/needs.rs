@@ -134,7 +134,7 @@ impl Loop {
     pub(super) fn advance(&mut self) {
         if !self.clusters_ready {
             let endpoints = self.arrived(ResourceType::ClusterLoadAssignment, &self.wanted.load_assignments);
-            let names = self.wanted.names.iter().all(|(query, _)| self.resolved.contains(query));
+            let names = self.wanted.names.iter().all(|name| self.resolved.contains(&name.query));
             if self.first_clusters && endpoints && names {
                 self.clusters_ready = true;
                 self.set_phase(Phase::Initializing);

@@ -9,6 +9,7 @@ use ringsail_xds::envoy::extensions::upstreams::http::v3 as http;
 
 use super::balancing::balancing;
 use super::context::Context;
+use super::dns::dns_settings;
 use super::endpoint::{Assignment, assignment};
 use super::hcm::{HEADERS_MAX_DEFAULT, IDLE_TIMEOUT_DEFAULT, preserve_case};
 use super::health_check::health_check;
@@ -17,17 +18,14 @@ use super::listener::BUFFER_BYTES_DEFAULT;
 use super::metadata::metadata;
 use super::outlier::outlier_detection;
 use super::tls::transports;
-use super::value::{duration, holds, port, source_address, timeout, unpack};
+use super::value::{holds, port, source_address, timeout, unpack};
 use crate::cluster::{
-    Breakers, Cluster, ConnectionSettings, Discovery, DnsFamily, DnsSettings, RetryBudget, TcpKeepalive,
-    UpstreamProtocol,
+    Breakers, Cluster, ConnectionSettings, Discovery, RetryBudget, TcpKeepalive, UpstreamProtocol,
 };
 use crate::http2::Http2Settings;
 
 /// Source: `Cluster.connect_timeout`.
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Source: `Cluster.dns_refresh_rate`.
-const DNS_REFRESH_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A cluster with the assignment it brings along, if any.
 pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Cluster, Option<Assignment>)> {
@@ -87,7 +85,7 @@ fn discovery(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Discovery, Op
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
             let Some(inline) = inline else { return cx.refuse("load_assignment", "is not set") };
             let hosts = cx.at("load_assignment", |cx| assignment(cx, inline, true));
-            let settings = dns_settings(cx, value)?;
+            let settings = Arc::new(dns_settings(cx, value)?);
             if kind == DiscoveryType::StrictDns {
                 return Some((Discovery::StrictDns(settings), Some(hosts)));
             }
@@ -134,26 +132,6 @@ fn original_dst(
         name => cx.intern_lower(name),
     });
     Some((port_override, http_header))
-}
-
-fn dns_settings(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<DnsSettings> {
-    use pb::cluster::DnsLookupFamily;
-    let family = match DnsLookupFamily::try_from(value.dns_lookup_family) {
-        Ok(DnsLookupFamily::Auto) => DnsFamily::Auto,
-        Ok(DnsLookupFamily::V4Only) => DnsFamily::V4Only,
-        Ok(DnsLookupFamily::V6Only) => DnsFamily::V6Only,
-        Ok(DnsLookupFamily::V4Preferred) => DnsFamily::V4Preferred,
-        Ok(DnsLookupFamily::All) => DnsFamily::All,
-        Err(_) => return cx.refuse("dns_lookup_family", "is not known"),
-    };
-    let refresh_rate = timeout(cx, "dns_refresh_rate", &value.dns_refresh_rate, Some(DNS_REFRESH_DEFAULT));
-    let Some(refresh_rate) = refresh_rate else { return cx.refuse("dns_refresh_rate", "is zero") };
-    Some(DnsSettings {
-        family,
-        refresh_rate,
-        jitter: duration(cx, "dns_jitter", &value.dns_jitter).unwrap_or_default(),
-        respect_ttl: value.respect_dns_ttl,
-    })
 }
 
 /// HTTP settings from the extension, or from the older fields of the cluster itself.

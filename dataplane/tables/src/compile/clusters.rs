@@ -77,14 +77,17 @@ struct AssignmentState {
 /// Answers for one address family.
 struct Answers<'a> {
     answers: &'a HashMap<DnsQuery, Box<[IpAddr]>>,
-    family: DnsFamily,
+    settings: &'a DnsSettings,
 }
 
 impl Resolved for Answers<'_> {
     fn addresses(&self, name: &Str) -> Option<&[IpAddr]> {
-        let query = DnsQuery { host: name.clone(), family: self.family };
-        self.answers.get(&query).map(|addresses| &addresses[..])
+        self.answers.get(&query(name, self.settings)).map(|addresses| &addresses[..])
     }
+}
+
+fn query(host: &Str, settings: &DnsSettings) -> DnsQuery {
+    DnsQuery { host: host.clone(), family: settings.family, resolver: settings.resolver.clone() }
 }
 
 impl Clusters {
@@ -108,7 +111,7 @@ impl Clusters {
         let mut cx = Context::new(report, strings, &mut self.names, &mut route_names);
         let compiled = cluster(&mut cx, &message);
         let (report, uses) = (cx.report, cx.uses);
-        if let Some((cluster, assignment)) = compiled
+        if let Some((mut cluster, assignment)) = compiled
             && !report.is_refused()
         {
             let name = strings.intern(name);
@@ -273,7 +276,7 @@ impl Clusters {
         let old_endpoints = previous.map(|entry| &*entry.endpoints);
         let generation = &mut self.endpoint_generation;
         let resolve = |settings: &DnsSettings, first_only: bool, generation: &mut u32| {
-            let answers = Answers { answers: &self.answers, family: settings.family };
+            let answers = Answers { answers: &self.answers, settings };
             assignment.as_ref()?.endpoints(&answers, first_only, old_endpoints, generation).map(Arc::new)
         };
         let endpoints = match &cluster.discovery {
@@ -347,12 +350,12 @@ impl Clusters {
             self.assignments.retain(|name, state| !state.removed || used.contains(name));
         }
         if !self.answers.is_empty() {
-            let used: HashSet<DnsQuery> = self.queries().map(|(query, _)| query).collect();
+            let used: HashSet<DnsQuery> = self.queries().map(|(query, ..)| query).collect();
             self.answers.retain(|query, _| used.contains(query));
         }
     }
 
-    fn queries(&self) -> impl Iterator<Item = (DnsQuery, &DnsSettings)> {
+    fn queries(&self) -> impl Iterator<Item = (DnsQuery, &Arc<DnsSettings>, &Cluster)> {
         let assignments = self.states.values().flat_map(|state| {
             let active = state.active.iter().map(|active| (&active.entry.cluster, &active.assignment));
             active.chain(state.pending.iter().map(|draft| (&draft.cluster, &draft.assignment)))
@@ -364,7 +367,7 @@ impl Clusters {
             };
             settings.into_iter().flat_map(move |settings| {
                 let names = assignment.iter().flat_map(|assignment| assignment.names());
-                names.map(move |host| (DnsQuery { host: host.clone(), family: settings.family }, settings))
+                names.map(move |host| (query(host, settings), settings, &**cluster))
             })
         })
     }
@@ -383,10 +386,31 @@ impl Clusters {
         }
         wanted.load_assignments.sort();
         wanted.load_assignments.dedup();
-        wanted.names = self.queries().map(|(query, settings)| (query, settings.clone())).collect();
+        let names = self.queries().map(|(query, settings, cluster)| WantedName {
+            query,
+            settings: settings.clone(),
+            clusters: vec![Str::new(cluster.stat_name())],
+        });
+        wanted.names = names.collect();
         // Of several clusters with one name, the shortest interval serves all.
-        wanted.names.sort_by(|a, b| (&a.0, a.1.refresh_rate).cmp(&(&b.0, b.1.refresh_rate)));
-        wanted.names.dedup_by(|later, first| later.0 == first.0);
+        wanted.names.sort_by(|a, b| {
+            (&a.query, a.settings.refresh_rate, &a.clusters).cmp(&(
+                &b.query,
+                b.settings.refresh_rate,
+                &b.clusters,
+            ))
+        });
+        wanted.names.dedup_by(|later, first| {
+            let same = later.query == first.query;
+            if same {
+                first.clusters.append(&mut later.clusters);
+            }
+            same
+        });
+        for name in &mut wanted.names {
+            name.clusters.sort();
+            name.clusters.dedup();
+        }
     }
 
     /// TLS of all clusters, of versions that wait as well.

@@ -208,8 +208,15 @@ impl AssignedHost {
             HostTarget::Address(address) => Some(vec![address.clone()]),
             HostTarget::Name { name, port } => {
                 let found = resolved.addresses(name)?;
-                let found = if first_only { &found[..found.len().min(1)] } else { found };
-                Some(found.iter().map(|ip| Address::Socket(SocketAddr::new(*ip, *port))).collect())
+                let mut found = found.to_vec();
+                if first_only {
+                    found.truncate(1);
+                } else {
+                    // Servers turn the order of addresses; the endpoints are the same.
+                    found.sort();
+                    found.dedup();
+                }
+                Some(found.into_iter().map(|ip| Address::Socket(SocketAddr::new(ip, *port))).collect())
             }
         }
     }

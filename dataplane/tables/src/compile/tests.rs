@@ -238,7 +238,7 @@ fn dns_results_become_endpoints() {
         )
     };
     accept(&mut compiler, [dns("STRICT_DNS")]);
-    let (query, settings) = compiler.wanted().names[0].clone();
+    let crate::WantedName { query, settings, .. } = compiler.wanted().names[0].clone();
     assert_eq!((query.host.as_str(), settings.family), ("db.example", DnsFamily::V4Only));
     let addresses = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
     let resolved = Change::Resolved { query, addresses };

@@ -33,7 +33,7 @@ pub(super) static CLUSTER: Message = Message {
         row(14, "http2_protocol_options", Message(&HTTP2_OPTIONS)),
         row(16, "dns_refresh_rate", Supported),
         row(17, "dns_lookup_family", Supported),
-        row(18, "dns_resolvers", Refused("name servers cannot be chosen")),
+        row(18, "dns_resolvers", Repeated(&ADDRESS)),
         row(19, "outlier_detection", Message(&OUTLIER_DETECTION)),
         row(20, "cleanup_interval", Ignored("hosts of ORIGINAL_DST clusters are not kept")),
         row(21, "upstream_bind_config", Message(&BIND_CONFIG)),
@@ -53,19 +53,13 @@ pub(super) static CLUSTER: Message = Message {
         row(36, "typed_extension_protocol_options", MapOfAny(&PROTOCOL_OPTIONS)),
         row(37, "least_request_lb_config", Message(&LEAST_REQUEST)),
         row(38, "cluster_type", Refused("custom cluster types are not supported")),
-        row(
-            39,
-            "respect_dns_ttl",
-            Ignored(
-                "the system's resolver keeps lifetimes to itself; names are asked again at the refresh rate",
-            ),
-        ),
+        row(39, "respect_dns_ttl", Supported),
         row(40, "filters", Repeated(&CLUSTER_FILTER)),
         row(41, "load_balancing_policy", Message(&LB_POLICY)),
         row(42, "lrs_server", Refused("load reporting is not supported")),
         row(43, "transport_socket_matches", Repeated(&TRANSPORT_SOCKET_MATCH)),
-        row(44, "dns_failure_refresh_rate", Ignored("failed resolutions are repeated at the refresh rate")),
-        row(45, "use_tcp_for_dns_lookups", Ignored("names are resolved by the system's resolver")),
+        row(44, "dns_failure_refresh_rate", Message(&REFRESH_RATE)),
+        row(45, "use_tcp_for_dns_lookups", Supported),
         row(
             46,
             "upstream_http_protocol_options",
@@ -77,13 +71,13 @@ pub(super) static CLUSTER: Message = Message {
         row(50, "preconnect_policy", Ignored("opening connections early changes no destination")),
         row(51, "connection_pool_per_downstream_connection", Refused("not supported")),
         row(52, "maglev_lb_config", Message(&MAGLEV)),
-        row(53, "dns_resolution_config", Refused("name servers cannot be chosen")),
+        row(53, "dns_resolution_config", Message(&DNS_RESOLUTION)),
         row(
             54,
             "wait_for_warm_on_init",
             Ignored("a start-up preference; a cluster is used when it is complete"),
         ),
-        row(55, "typed_dns_resolver_config", Ignored("names are resolved by the system's resolver")),
+        row(55, "typed_dns_resolver_config", Message(&DNS_RESOLVER)),
         row(56, "round_robin_lb_config", Message(&ROUND_ROBIN)),
         row(57, "lrs_report_endpoint_metrics", Ignored("statistics only")),
         row(58, "dns_jitter", Supported),
@@ -95,6 +89,58 @@ pub(super) static CLUSTER: Message = Message {
         ),
         row(61, "stats_matcher", Ignored("statistics only")),
         row(62, "queuing_policies", Refused("not supported")),
+    ],
+};
+
+pub(super) static REFRESH_RATE: Message = Message {
+    name: "envoy.config.cluster.v3.Cluster.RefreshRate",
+    fields: &[row(1, "base_interval", Supported), row(2, "max_interval", Supported)],
+};
+
+pub(super) static DNS_RESOLUTION: Message = Message {
+    name: "envoy.config.core.v3.DnsResolutionConfig",
+    fields: &[row(1, "resolvers", Repeated(&ADDRESS)), row(2, "dns_resolver_options", Message(&DNS_OPTIONS))],
+};
+
+pub(super) static DNS_OPTIONS: Message = Message {
+    name: "envoy.config.core.v3.DnsResolverOptions",
+    fields: &[row(1, "use_tcp_for_dns_lookups", Supported), row(2, "no_default_search_domain", Supported)],
+};
+
+pub(super) static DNS_RESOLVER: Message = Message {
+    name: "envoy.config.core.v3.TypedExtensionConfig",
+    fields: &[
+        row(1, "name", Ignored("the type of typed_config decides")),
+        row(2, "typed_config", Any(&DNS_RESOLVERS)),
+    ],
+};
+
+pub(super) static DNS_RESOLVERS: AnyTypes = AnyTypes(&[
+    (
+        "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+        AnyRule::Message(&CARES_RESOLVER),
+    ),
+    (
+        "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig",
+        AnyRule::Ignored("how often and how many at once the system's resolver asks is its own matter"),
+    ),
+]);
+
+pub(super) static CARES_RESOLVER: Message = Message {
+    name: "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    fields: &[
+        row(1, "resolvers", Repeated(&ADDRESS)),
+        row(2, "dns_resolver_options", Message(&DNS_OPTIONS)),
+        row(3, "use_resolvers_as_fallback", Supported),
+        row(4, "filter_unroutable_families", RefusedUnlessZero("all families that are asked for are used")),
+        row(5, "udp_max_queries", Ignored("every question has a socket of its own")),
+        row(6, "query_timeout_seconds", Supported),
+        row(7, "query_tries", Supported),
+        row(8, "rotate_nameservers", Supported),
+        row(9, "edns0_max_payload_size", Ignored("long answers are asked for over TCP")),
+        row(10, "max_udp_channel_duration", Ignored("every question has a socket of its own")),
+        row(11, "reinit_channel_on_timeout", Ignored("every question has a socket of its own")),
+        row(12, "qcache_max_ttl", Ignored("answers are not cached")),
     ],
 };
 
