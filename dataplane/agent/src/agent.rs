@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ringsail_runtime::publish::Publisher;
-use ringsail_tables::{Change, Compiler, Diagnostic, ResourceType, Severity, Tables};
+use ringsail_tables::endpoint::Locality;
+use ringsail_tables::{Change, Compiler, Diagnostic, Own, ResourceType, Severity, Str, Tables};
 use ringsail_telemetry::Registry;
 use ringsail_telemetry::export::Batches;
 use ringsail_tls::TicketKeys;
@@ -96,6 +97,19 @@ impl Prepared {
         }
         let mut compiler = Compiler::with_format_check(ringsail_telemetry::access_log::check);
         compiler.set_ticket_keys(ticket_keys.clone());
+        let manager = message.cluster_manager.as_ref();
+        if let Some(name) = manager.map(|manager| &manager.local_cluster_name).filter(|name| !name.is_empty())
+        {
+            let locality = bootstrap.node.locality.clone().unwrap_or_default();
+            compiler.set_own(Own {
+                cluster: Str::new(name),
+                locality: Locality {
+                    region: Str::new(&locality.region),
+                    zone: Str::new(&locality.zone),
+                    sub_zone: Str::new(&locality.sub_zone),
+                },
+            });
+        }
         if let Some(provider) = message.tracing.as_ref().and_then(|tracing| tracing.http.as_ref()) {
             compiler.set_trace_provider(provider)?;
         }

@@ -17,6 +17,8 @@ pub struct LoadBalancing {
     pub locality_weighted: bool,
     /// Percent of healthy endpoints below which health is disregarded; 0 switches panic off. Default 50.
     pub panic_percent: u8,
+    /// Requests stay in the proxy's own zone as far as that has room; not with locality weights.
+    pub zone: Option<ZoneAware>,
     /// In panic no endpoint is picked instead of any (`fail_traffic_on_panic`). Compat: hashing policies do not look at
     /// it.
     pub fail_on_panic: bool,
@@ -29,6 +31,15 @@ pub struct LoadBalancing {
     pub hash_balance_percent: Option<u32>,
     /// Requests may ask for a part of the endpoints.
     pub subsets: Option<Arc<Subsets>>,
+}
+
+/// Source: `CommonLbConfig.ZoneAwareLbConfig`. It acts where the bootstrap names the proxy's own cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ZoneAware {
+    /// Percent of requests it is applied to. Default 100.
+    pub routing_percent: u8,
+    /// Fewest healthy endpoints of the first priority. Default 6.
+    pub hosts_min: u32,
 }
 
 /// How a host is chosen. Source: `Cluster.LbPolicy`.

@@ -12,6 +12,7 @@ use crate::ids::ClusterId;
 use crate::live::{InARow, Live};
 use crate::metadata::Metadata;
 use crate::strings::Str;
+use crate::tables::Tables;
 use crate::tls::Transports;
 
 /// A published cluster: its settings and its endpoints, which change independently.
@@ -297,4 +298,6 @@ pub struct ClusterRef<'t> {
     pub endpoints: &'t Arc<Endpoints>,
     /// What is found out while it serves.
     pub live: &'t Arc<Live>,
+    /// The version it was looked up in.
+    pub tables: &'t Tables,
 }

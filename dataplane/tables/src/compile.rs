@@ -65,7 +65,7 @@ use ringsail_xds::envoy::config::trace::v3::tracing::Http;
 use crate::cluster::{DnsFamily, DnsResolver, DnsSettings};
 use crate::diagnostic::{Diagnostic, ResourceType};
 use crate::strings::{Interner, Str};
-use crate::tables::Tables;
+use crate::tables::{Own, Tables};
 use clusters::Clusters;
 pub use context::FormatCheck;
 use listeners::Listeners;
@@ -182,6 +182,11 @@ impl Compiler {
     /// [`Compiler::apply`].
     pub fn set_ticket_keys(&mut self, keys: TicketKeys) {
         self.listeners.ticket_keys = Some(keys);
+    }
+
+    /// Sets where this proxy is. Call it before [`Compiler::apply`].
+    pub fn set_own(&mut self, own: Own) {
+        Arc::make_mut(&mut self.tables).own = Some(Arc::new(own));
     }
 
     /// Sets where spans go when a connection manager does not say. Call it before [`Compiler::apply`].

@@ -64,4 +64,4 @@ pub use ids::{ClusterId, ClusterSlot, EndpointId, ListenerId, RouteConfigId, Rou
 pub use request::Request;
 pub use string_match::StringMatch;
 pub use strings::Str;
-pub use tables::{Tables, Target};
+pub use tables::{Own, Tables, Target};

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use crate::address::Address;
 use crate::cluster::{ClusterEntry, ClusterRef};
+use crate::endpoint::Locality;
 use crate::ids::{ClusterId, ClusterSlot, ListenerId, RouteConfigId, RouteId};
 use crate::listener::Listener;
 use crate::route::{Action, ClusterChoice, RouteConfig, RouteMatch};
@@ -26,6 +27,17 @@ pub struct Tables {
     pub(crate) cluster_names: Arc<HashMap<Str, ClusterSlot>>,
     pub(crate) destinations: Arc<Destinations>,
     pub(crate) secrets: Arc<Secrets>,
+    /// Where this proxy is among others of its kind.
+    pub(crate) own: Option<Arc<Own>>,
+}
+
+/// This proxy's place. Source: `cluster_manager.local_cluster_name` and `node.locality` of the bootstrap.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Own {
+    /// The cluster whose endpoints are this proxy and its like.
+    pub cluster: Str,
+    /// Where it runs.
+    pub locality: Locality,
 }
 
 /// Listeners by address.
@@ -122,7 +134,7 @@ impl Tables {
 
     /// The cluster in a slot; `None` means "no such cluster" (503 `NC`).
     pub fn cluster_in(&self, slot: ClusterSlot) -> Option<ClusterRef<'_>> {
-        self.clusters.get(slot.0 as usize)?.as_ref().map(ClusterEntry::by_ref)
+        self.clusters.get(slot.0 as usize)?.as_ref().map(|entry| self.by_ref(entry))
     }
 
     /// The cluster with this id; `None` when it is gone or its connection settings changed since.
@@ -135,9 +147,20 @@ impl Tables {
         self.cluster_in(*self.cluster_names.get(name)?)
     }
 
+    /// Where this proxy is, and the cluster of its like; `None` where the bootstrap names none, or it is not there.
+    pub fn own(&self) -> Option<(ClusterRef<'_>, &Locality)> {
+        let own = self.own.as_ref()?;
+        Some((self.cluster_named(&own.cluster)?, &own.locality))
+    }
+
+    fn by_ref<'t>(&'t self, entry: &'t ClusterEntry) -> ClusterRef<'t> {
+        let ClusterEntry { id, cluster, endpoints, live } = entry;
+        ClusterRef { id: *id, cluster, endpoints, live, tables: self }
+    }
+
     /// All clusters.
     pub fn clusters(&self) -> impl Iterator<Item = ClusterRef<'_>> {
-        self.clusters.iter().flatten().map(ClusterEntry::by_ref)
+        self.clusters.iter().flatten().map(|entry| self.by_ref(entry))
     }
 
     /// First slot that no cluster has: how long per-cluster state of a shard must be.
@@ -188,10 +211,4 @@ pub enum Target<'t> {
     Unknown,
     /// Nowhere: the route redirects or answers itself.
     None,
-}
-
-impl ClusterEntry {
-    fn by_ref(&self) -> ClusterRef<'_> {
-        ClusterRef { id: self.id, cluster: &self.cluster, endpoints: &self.endpoints, live: &self.live }
-    }
 }

@@ -125,6 +125,18 @@ scope! {
         UpstreamCxNoneHealthy = "upstream_cx_none_healthy",
         /// Picks made among all endpoints because too few were healthy.
         LbHealthyPanic = "lb_healthy_panic",
+        /// Picks in the own zone, which has room for all.
+        LbZoneRoutingAllDirectly = "lb_zone_routing_all_directly",
+        /// Picks in the own zone, which has room for a part.
+        LbZoneRoutingSampled = "lb_zone_routing_sampled",
+        /// Picks in another zone, because the own has no room.
+        LbZoneRoutingCrossZone = "lb_zone_routing_cross_zone",
+        /// Picks in any other zone, because none has room.
+        LbZoneNoCapacityLeft = "lb_zone_no_capacity_left",
+        /// Times zones were disregarded because there were too few healthy hosts.
+        LbZoneClusterTooSmall = "lb_zone_cluster_too_small",
+        /// Times zones were disregarded because the own cluster has no hosts, or too few healthy ones.
+        LbLocalClusterNotOk = "lb_local_cluster_not_ok",
         /// Picks made inside a subset.
         LbSubsetsSelected = "lb_subsets_selected",
         /// Picks made by the fallback of a cluster with subsets.

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub listener: Value,
     /// Its network filters before the connection manager.
     pub network_filters: Vec<Value>,
+    /// Fields of the bootstrap that its suite's proxies share.
+    pub bootstrap: Option<Value>,
     script: Script,
 }
 
@@ -52,6 +54,7 @@ impl Scenario {
             manager: None,
             listener: json!({}),
             network_filters: Vec::new(),
+            bootstrap: None,
             script: Box::new(|run| run.exchange("")),
         }
     }
@@ -118,6 +121,12 @@ impl Scenario {
     pub fn network_filters(mut self, filters: Vec<Value>) -> Scenario {
         self.manager.get_or_insert(json!({}));
         self.network_filters = filters;
+        self
+    }
+
+    /// Merges `fields` into the bootstrap of its suite.
+    pub fn bootstrap(mut self, fields: Value) -> Scenario {
+        self.bootstrap = Some(fields);
         self
     }
 

@@ -228,7 +228,11 @@ impl Suite {
         shared_hosts.push(json!({"name": "any", "domains": ["*"], "include_request_attempt_count": true,
             "routes": shared_routes}));
         listeners[0] = listener("shared", self.manager("shared", Value::Array(shared_hosts)));
-        (bootstrap(Value::Array(listeners), Value::Array(clusters)), of)
+        let mut template = bootstrap(Value::Array(listeners), Value::Array(clusters));
+        for fields in chosen.iter().filter_map(|scenario| scenario.bootstrap.as_ref()) {
+            merge(&mut template, fields.clone());
+        }
+        (template, of)
     }
 
     fn manager(&self, name: &str, hosts: Value) -> Value {

@@ -29,6 +29,7 @@ mod routes;
 mod tcp;
 mod timeouts;
 mod upgrades;
+mod zones;
 
 /// A named group of scenarios that can be run.
 pub enum Area {
@@ -48,6 +49,8 @@ pub fn all() -> Vec<Area> {
         retries::suite(),
         timeouts::suite(),
         balancing::suite(),
+        health::suite(),
+        zones::suite(),
         filters::suite(),
         buffer::suite(),
         header_mutation::suite(),

@@ -12,6 +12,7 @@ mod ring;
 mod slow_start;
 mod subsets;
 mod weights;
+mod zone;
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use maglev::Maglev;
 use priority::{HostCounts, Load, Spread};
 use ring::Ring;
 pub use subsets::{Part, Served, Subsets};
+use zone::Zones;
+pub use zone::{Routed, Zone};
 
 /// Whether an endpoint may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,8 @@ pub struct Picked {
     pub member: Option<u32>,
     /// Health was disregarded, or would have been.
     pub panic: bool,
+    /// Zones were looked at, and what that came to.
+    pub routed: Option<Routed>,
 }
 
 /// Rotations of one cluster on one shard for one set of endpoints.
@@ -119,6 +124,7 @@ struct Level {
     healthy_localities: Localities,
     degraded_localities: Localities,
     hashing: Option<Hashing>,
+    zones: Option<(Zones, u8)>,
 }
 
 /// The table of a hashing policy for one priority.
@@ -202,9 +208,29 @@ impl Balancer {
         Balancer { settings, counts, loads, levels }
     }
 
+    /// Healthy hosts of the first priority.
+    pub fn healthy_first(&self) -> u32 {
+        self.counts.first().map_or(0, |counts| counts.healthy)
+    }
+
+    /// Keeps `percent` of the requests in the own zone, as far as it has room. `zones` are the localities of the first
+    /// priority, `proxies` all healthy proxies. Hashing policies do not look at zones.
+    pub fn stay_in_zone(
+        &mut self,
+        members: &[Member],
+        zones: &[Zone],
+        proxies: u32,
+        percent: u8,
+        moment: &mut impl Moment,
+    ) {
+        let Some(level) = self.levels.first_mut().filter(|level| level.hashing.is_none()) else { return };
+        let zones = Zones::new(members, level.healthy.members(), zones, proxies, self.settings, moment);
+        level.zones = zones.map(|zones| (zones, percent));
+    }
+
     /// Picks the host for the next attempt.
     pub fn pick(&mut self, members: &[Member], wanted: Wanted<'_>, moment: &mut impl Moment) -> Picked {
-        const NOBODY: Picked = Picked { member: None, panic: false };
+        const NOBODY: Picked = Picked { member: None, panic: false, routed: None };
         let hashing = matches!(self.settings.policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. });
         // Compat: hashing policies use the request's hash for the priority too, so that a key stays in one.
         let hash = wanted.hash.filter(|_| hashing).unwrap_or_else(|| moment.random());
@@ -221,13 +247,23 @@ impl Balancer {
         let panic = self.loads[priority].panic;
         if let Some(hashing) = &level.hashing {
             let member = hashing.pick(hash, wanted.pick, self.settings.hash_balance_percent, moment);
-            return Picked { member, panic };
+            return Picked { member, panic, routed: None };
         }
         if panic {
             if self.settings.fail_on_panic {
-                return Picked { member: None, panic };
+                return Picked { member: None, panic, routed: None };
             }
-            return Picked { member: level.all.pick(members, self.settings, moment), panic };
+            return Picked { member: level.all.pick(members, self.settings, moment), panic, routed: None };
+        }
+        if !degraded
+            && let Some((zones, percent)) = &mut level.zones
+            && moment.random() % 100 < u64::from(*percent)
+        {
+            let (hosts, routed) = zones.pick(moment);
+            // Nobody may be healthy in a zone without proxies.
+            let member = hosts.pick(members, self.settings, moment);
+            let member = member.or_else(|| level.healthy.pick(members, self.settings, moment));
+            return Picked { member, panic, routed: Some(routed) };
         }
         let (localities, hosts) = if degraded {
             (&mut level.degraded_localities, &mut level.degraded)
@@ -235,7 +271,7 @@ impl Balancer {
             (&mut level.healthy_localities, &mut level.healthy)
         };
         let hosts = localities.next().unwrap_or(hosts);
-        Picked { member: hosts.pick(members, self.settings, moment), panic }
+        Picked { member: hosts.pick(members, self.settings, moment), panic, routed: None }
     }
 }
 

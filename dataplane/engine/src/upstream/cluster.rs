@@ -14,7 +14,7 @@ use ringsail_runtime::mailbox::MailboxSender;
 use ringsail_runtime::time::now;
 use ringsail_tables::address::Address;
 use ringsail_tables::cluster::{Cluster, ClusterRef, Discovery};
-use ringsail_tables::endpoint::{Endpoint, Endpoints, Health};
+use ringsail_tables::endpoint::{Endpoint, Endpoints, Health, Locality};
 use ringsail_tables::ids::ClusterId;
 use ringsail_tables::live::HealthFlags;
 use ringsail_tables::metadata::Value;
@@ -22,7 +22,9 @@ use ringsail_tables::subset::Criteria;
 use ringsail_telemetry::{ClusterCounter, ClusterStats, UpstreamHttp2Stats};
 
 use super::balance::priority::Spread;
-use super::balance::{Balancer, Health as BalanceHealth, Member, Moment, Served, Settings, Subsets, Wanted};
+use super::balance::{
+    Balancer, Health as BalanceHealth, Member, Moment, Routed, Served, Settings, Subsets, Wanted, Zone,
+};
 use super::host::{Host, HostKey, Report, Seat, Watch};
 use crate::breaker::Resources;
 use crate::tls::ClientCache;
@@ -117,6 +119,8 @@ struct Rotation {
     built_for: Weak<Cluster>,
     /// [`Live::health_version`] it was built with.
     health_version: u32,
+    /// The same of the proxy's own cluster, where zones count.
+    own: Option<(Weak<Endpoints>, u32)>,
     members: Vec<Member>,
     hosts: Vec<Rc<Host>>,
     /// Position of each member in the endpoints: priority, locality, endpoint.
@@ -229,6 +233,47 @@ impl Moment for Now<'_> {
     }
 }
 
+impl Rotation {
+    /// Whether the proxy's own cluster is as it was.
+    fn is_of_own(&self, cluster: &ClusterRef<'_>) -> bool {
+        match (&self.own, own_of(cluster)) {
+            (Some((endpoints, version)), Some((own, _))) => {
+                std::ptr::eq(endpoints.as_ptr(), Arc::as_ptr(own.endpoints))
+                    && *version == own.live.health_version()
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+/// The proxy's own cluster and place, where `cluster` looks at zones.
+fn own_of<'t>(cluster: &ClusterRef<'t>) -> Option<(ClusterRef<'t>, &'t Locality)> {
+    cluster.cluster.balancing.zone?;
+    cluster.tables.own()
+}
+
+fn counter_of(routed: Routed) -> ClusterCounter {
+    match routed {
+        Routed::AllDirectly => ClusterCounter::LbZoneRoutingAllDirectly,
+        Routed::Sampled => ClusterCounter::LbZoneRoutingSampled,
+        Routed::CrossZone => ClusterCounter::LbZoneRoutingCrossZone,
+        Routed::NoCapacityLeft => ClusterCounter::LbZoneNoCapacityLeft,
+    }
+}
+
+/// The healthy proxies of a locality, or of all.
+fn healthy_proxies(own: &ClusterRef<'_>, at: Option<Option<&Locality>>) -> u32 {
+    let first = own.endpoints.priorities.first();
+    let localities = first.into_iter().flat_map(|level| &level.localities);
+    let chosen = localities.filter(|group| at.is_none_or(|at| group.locality.as_deref() == at));
+    let is_healthy = |endpoint: &&Endpoint| {
+        let flags = own.live.host(endpoint.id).map(|live| live.flags()).unwrap_or_default();
+        health(endpoint.health, flags) == BalanceHealth::Healthy
+    };
+    chosen.flat_map(|group| &group.endpoints).filter(is_healthy).count() as u32
+}
+
 impl ClusterState {
     fn new(id: ClusterId, stats: ClusterStats, seat: Rc<Seat>) -> ClusterState {
         ClusterState {
@@ -259,6 +304,7 @@ impl ClusterState {
             std::ptr::eq(rotation.built_from.as_ptr(), Arc::as_ptr(cluster.endpoints))
                 && std::ptr::eq(rotation.built_for.as_ptr(), Arc::as_ptr(cluster.cluster))
                 && rotation.health_version == cluster.live.health_version()
+                && rotation.is_of_own(cluster)
         });
         if !current {
             *rotation = Some(self.build_rotation(cluster));
@@ -278,6 +324,7 @@ impl ClusterState {
                 if found.panic {
                     self.stats.add(ClusterCounter::LbHealthyPanic, 1);
                 }
+                found.routed.into_iter().for_each(|routed| self.stats.add(counter_of(routed), 1));
                 picked = Some(found.member?);
                 if picked.is_some_and(|index| !unwanted(index)) {
                     break;
@@ -352,6 +399,7 @@ impl ClusterState {
     }
 
     fn build_rotation(&self, cluster: &ClusterRef<'_>) -> Rotation {
+        let own = own_of(cluster);
         let ClusterRef { cluster, endpoints, live, .. } = *cluster;
         // Before the flags are read: a change in between is then seen at the next pick.
         let health_version = live.health_version();
@@ -407,7 +455,11 @@ impl ClusterState {
                 let key =
                     |index: u32| hash_key(endpoints, places[index as usize], balancing.hash_by_hostname);
                 let moment = &mut Now { hosts: &hosts, at: now() };
-                Balancing::Whole(Balancer::new(&members, settings, key, moment))
+                let mut balancer = Balancer::new(&members, settings, key, moment);
+                if let Some((own, locality)) = &own {
+                    self.stay_in_zone(&mut balancer, &members, cluster, endpoints, (own, locality), moment);
+                }
+                Balancing::Whole(balancer)
             }
             Some(subsets) => {
                 let inside = Settings {
@@ -423,11 +475,57 @@ impl ClusterState {
             built_from: Arc::downgrade(endpoints),
             built_for: Arc::downgrade(cluster),
             health_version,
+            own: own.map(|(own, _)| (Arc::downgrade(own.endpoints), own.live.health_version())),
             members,
             hosts,
             places,
             balancing,
         }
+    }
+
+    /// Compat: what keeps Envoy from looking at zones. Parts of a divided cluster do not look at them here.
+    fn stay_in_zone(
+        &self,
+        balancer: &mut Balancer,
+        members: &[Member],
+        cluster: &Cluster,
+        endpoints: &Endpoints,
+        (own, locality): (&ClusterRef<'_>, &Locality),
+        moment: &mut Now<'_>,
+    ) {
+        let (Some(zone), Some(level)) = (cluster.balancing.zone, endpoints.priorities.first()) else {
+            return;
+        };
+        if level.localities.len() < 2 {
+            return;
+        }
+        let all = own.endpoints.priorities.first();
+        let all: usize =
+            all.map_or(0, |level| level.localities.iter().map(|group| group.endpoints.len()).sum());
+        let healthy = healthy_proxies(own, None);
+        if all == 0 || u64::from(healthy) * 100 < all as u64 * u64::from(cluster.balancing.panic_percent) {
+            self.stats.add(ClusterCounter::LbLocalClusterNotOk, 1);
+            return;
+        }
+        if balancer.healthy_first() < zone.hosts_min {
+            self.stats.add(ClusterCounter::LbZoneClusterTooSmall, 1);
+            return;
+        }
+        // Localities are numbered in order, the first priority first.
+        let mut zones: Vec<Zone> = (0..)
+            .zip(&level.localities)
+            .map(|(number, group)| Zone {
+                locality: number,
+                proxies: healthy_proxies(own, Some(group.locality.as_deref())),
+                own: group.locality.as_deref() == Some(locality),
+            })
+            .collect();
+        if !zones.iter().any(|zone| zone.own) {
+            // The own zone has no hosts, and so no room; the others share by theirs.
+            let proxies = healthy_proxies(own, Some(Some(locality)));
+            zones.push(Zone { locality: u32::MAX, proxies, own: true });
+        }
+        balancer.stay_in_zone(members, &zones, healthy, zone.routing_percent, moment);
     }
 
     /// Closes the idle connections of hosts that left the cluster.

@@ -9,7 +9,7 @@ use ringsail_xds::envoy::r#type::v3::Percent;
 use super::context::Context;
 use super::subset::subsets;
 use super::value::{duration, holds, percent, unpack};
-use crate::balancing::{HashFunction, LbPolicy, LoadBalancing, SlowStart};
+use crate::balancing::{HashFunction, LbPolicy, LoadBalancing, SlowStart, ZoneAware};
 use crate::cluster::Discovery;
 use crate::limits::{MAGLEV_TABLE_MAX, RING_SIZE_MAX};
 
@@ -21,6 +21,8 @@ const LEAST_REQUEST_CHOICES_DEFAULT: u32 = 2;
 const RING_SIZE_MIN_DEFAULT: u64 = 1024;
 /// Source: `MaglevLbConfig.table_size`.
 const MAGLEV_TABLE_DEFAULT: u64 = 65_537;
+/// Source: `ZoneAwareLbConfig.routing_enabled` and `.min_cluster_size`.
+const ZONE_AWARE_DEFAULT: ZoneAware = ZoneAware { routing_percent: 100, hosts_min: 6 };
 /// Source: `SlowStartConfig.min_weight_percent`.
 const SLOW_START_WEIGHT_PERCENT_DEFAULT: f64 = 10.0;
 
@@ -56,9 +58,17 @@ fn common_config(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<LoadBalanc
         None => PANIC_PERCENT_DEFAULT,
     };
     let hashing = config.consistent_hashing_lb_config.unwrap_or_default();
-    let fail_on_panic = match &config.locality_config_specifier {
-        Some(Locality::ZoneAwareLbConfig(zone)) => zone.fail_traffic_on_panic,
-        Some(Locality::LocalityWeightedLbConfig(_)) | None => false,
+    let (zone, fail_on_panic) = match &config.locality_config_specifier {
+        Some(Locality::ZoneAwareLbConfig(zone)) => {
+            let field = "common_lb_config.zone_aware_lb_config.routing_enabled";
+            (
+                Some(zone_aware(cx, field, &zone.routing_enabled, zone.min_cluster_size)?),
+                zone.fail_traffic_on_panic,
+            )
+        }
+        Some(Locality::LocalityWeightedLbConfig(_)) => (None, false),
+        // Compat: where nothing else is said about localities, zones count.
+        None => (Some(ZONE_AWARE_DEFAULT), false),
     };
     Some(LoadBalancing {
         policy: LbPolicy::RoundRobin,
@@ -67,6 +77,7 @@ fn common_config(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<LoadBalanc
             Some(Locality::LocalityWeightedLbConfig(_))
         ),
         panic_percent,
+        zone,
         fail_on_panic,
         slow_start: None,
         subsets: cx.at("lb_subset_config", |cx| subsets(cx, value.lb_subset_config.as_ref()))?,
@@ -150,6 +161,7 @@ fn extension(
     // Compat: everything but the panic threshold comes from the extension.
     let shared = LoadBalancing {
         locality_weighted: false,
+        zone: Some(ZONE_AWARE_DEFAULT),
         fail_on_panic: false,
         hash_by_hostname: false,
         hash_balance_percent: None,
@@ -182,10 +194,7 @@ fn one_extension(
         let config = unpack::<ext::round_robin::v3::RoundRobin>(cx, any)?;
         let slow_start = slow_start(cx, config.slow_start_config.as_ref())?;
         let policy = LbPolicy::RoundRobin;
-        Some(with_locality(
-            config.locality_lb_config.as_ref(),
-            LoadBalancing { policy, slow_start, ..shared },
-        ))
+        with_locality(cx, config.locality_lb_config.as_ref(), LoadBalancing { policy, slow_start, ..shared })
     } else if holds::<ext::least_request::v3::LeastRequest>(any) {
         use ext::least_request::v3::least_request::SelectionMethod;
         let config = unpack::<ext::least_request::v3::LeastRequest>(cx, any)?;
@@ -193,14 +202,11 @@ fn one_extension(
             || config.selection_method == SelectionMethod::FullScan as i32;
         let slow_start = slow_start(cx, config.slow_start_config.as_ref())?;
         let policy = least_request(cx, config.choice_count, scan, config.active_request_bias.as_ref())?;
-        Some(with_locality(
-            config.locality_lb_config.as_ref(),
-            LoadBalancing { policy, slow_start, ..shared },
-        ))
+        with_locality(cx, config.locality_lb_config.as_ref(), LoadBalancing { policy, slow_start, ..shared })
     } else if holds::<ext::random::v3::Random>(any) {
         let config = unpack::<ext::random::v3::Random>(cx, any)?;
         let policy = LbPolicy::Random;
-        Some(with_locality(config.locality_lb_config.as_ref(), LoadBalancing { policy, ..shared }))
+        with_locality(cx, config.locality_lb_config.as_ref(), LoadBalancing { policy, ..shared })
     } else if holds::<ext::ring_hash::v3::RingHash>(any) {
         let config = unpack::<ext::ring_hash::v3::RingHash>(cx, any)?;
         ring_extension(cx, config, shared)
@@ -218,7 +224,7 @@ fn one_extension(
             return cx.refuse("endpoint_picking_policy", "is not set");
         };
         let inner = cx.at("endpoint_picking_policy", |cx| extension(cx, inner, shared))?;
-        Some(LoadBalancing { locality_weighted: true, ..inner })
+        Some(LoadBalancing { locality_weighted: true, zone: None, ..inner })
     } else {
         None
     }
@@ -259,15 +265,38 @@ fn with_hashing(
     })
 }
 
-fn with_locality(config: Option<&common::LocalityLbConfig>, shared: LoadBalancing) -> LoadBalancing {
+fn with_locality(
+    cx: &mut Context<'_>,
+    config: Option<&common::LocalityLbConfig>,
+    shared: LoadBalancing,
+) -> Option<LoadBalancing> {
     use common::locality_lb_config::LocalityConfigSpecifier as Locality;
-    match config.and_then(|config| config.locality_config_specifier.as_ref()) {
-        Some(Locality::LocalityWeightedLbConfig(_)) => LoadBalancing { locality_weighted: true, ..shared },
+    Some(match config.and_then(|config| config.locality_config_specifier.as_ref()) {
+        Some(Locality::LocalityWeightedLbConfig(_)) => {
+            LoadBalancing { locality_weighted: true, zone: None, ..shared }
+        }
         Some(Locality::ZoneAwareLbConfig(zone)) => {
-            LoadBalancing { fail_on_panic: zone.fail_traffic_on_panic, ..shared }
+            let field = "locality_lb_config.zone_aware_lb_config.routing_enabled";
+            let found = zone_aware(cx, field, &zone.routing_enabled, zone.min_cluster_size)?;
+            LoadBalancing { zone: Some(found), fail_on_panic: zone.fail_traffic_on_panic, ..shared }
         }
         None => shared,
-    }
+    })
+}
+
+fn zone_aware(
+    cx: &mut Context<'_>,
+    field: &str,
+    routing_enabled: &Option<Percent>,
+    min_cluster_size: Option<u64>,
+) -> Option<ZoneAware> {
+    let routing_percent = match routing_enabled {
+        Some(enabled) => percent(cx, field, enabled.value.round())?,
+        None => ZONE_AWARE_DEFAULT.routing_percent,
+    };
+    let hosts_min =
+        min_cluster_size.map_or(ZONE_AWARE_DEFAULT.hosts_min, |size| u32::try_from(size).unwrap_or(u32::MAX));
+    Some(ZoneAware { routing_percent, hosts_min })
 }
 
 fn least_request(

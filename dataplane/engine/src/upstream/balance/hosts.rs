@@ -78,6 +78,10 @@ impl Localities {
 }
 
 impl Hosts {
+    pub(super) fn members(&self) -> &[u32] {
+        &self.members
+    }
+
     pub(super) fn new(
         members: &[Member],
         hosts: Vec<u32>,

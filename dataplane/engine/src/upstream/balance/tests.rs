@@ -21,7 +21,7 @@ fn settings(policy: LbPolicy) -> Settings {
 const TWO_CHOICES: LbPolicy = LbPolicy::LeastRequest { choices: Some(2), active_request_bias: 1.0 };
 
 /// A moment of which everything is known.
-struct Fixed<F> {
+pub(super) struct Fixed<F> {
     random: fastrand::Rng,
     in_flight: F,
     age: fn(u32) -> Duration,
@@ -41,7 +41,7 @@ impl<F: Fn(u32) -> u32> Moment for Fixed<F> {
     }
 }
 
-fn fixed<F: Fn(u32) -> u32>(in_flight: F) -> Fixed<F> {
+pub(super) fn fixed<F: Fn(u32) -> u32>(in_flight: F) -> Fixed<F> {
     Fixed { random: fastrand::Rng::with_seed(7), in_flight, age: |_| Duration::from_secs(3600) }
 }
 
@@ -189,7 +189,7 @@ fn in_panic_nobody_is_picked_when_traffic_is_to_fail() {
     let mut moment = fixed(|_| 0);
     let mut balancer = Balancer::new(&members, settings, key, &mut moment);
     let picked = balancer.pick(&members, Wanted::default(), &mut moment);
-    assert_eq!(picked, Picked { member: None, panic: true });
+    assert_eq!(picked, Picked { member: None, panic: true, routed: None });
 }
 
 #[test]

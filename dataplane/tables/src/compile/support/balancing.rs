@@ -4,10 +4,6 @@ use super::Rule::*;
 use super::common::PERCENT;
 use super::{AnyRule, AnyTypes, Message, row};
 
-/// Why zone-aware balancing does nothing, as in an Envoy whose bootstrap names no local cluster.
-pub(super) const NO_LOCAL_CLUSTER: &str =
-    "zone-aware balancing needs the proxy's own cluster, which is not configured in a mesh";
-
 const HASH_POLICY: &str = "hash policies belong to routes here";
 
 pub(super) static LB_POLICY: Message = Message {
@@ -85,12 +81,16 @@ pub(super) static LOCALITY_WEIGHTED: Message = Message {
 pub(super) static ZONE_AWARE: Message = Message {
     name: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
     fields: &[
-        row(1, "routing_enabled", Ignored(NO_LOCAL_CLUSTER)),
-        row(2, "min_cluster_size", Ignored(NO_LOCAL_CLUSTER)),
+        row(1, "routing_enabled", Message(&PERCENT)),
+        row(2, "min_cluster_size", Supported),
         row(3, "fail_traffic_on_panic", Supported),
-        row(4, "force_locality_direct_routing", Ignored(NO_LOCAL_CLUSTER)),
-        row(5, "force_local_zone", Ignored(NO_LOCAL_CLUSTER)),
-        row(6, "locality_basis", Ignored(NO_LOCAL_CLUSTER)),
+        row(
+            4,
+            "force_locality_direct_routing",
+            RefusedUnlessZero("zones share by the number of their healthy hosts"),
+        ),
+        row(5, "force_local_zone", Refused("zones share by the number of their healthy hosts")),
+        row(6, "locality_basis", RefusedUnlessZero("zones share by the number of their healthy hosts")),
     ],
 };
 

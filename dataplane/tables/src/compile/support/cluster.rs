@@ -1,7 +1,7 @@
 //! Fields of clusters and their endpoints.
 
 use super::Rule::*;
-use super::balancing::{LB_POLICY, NO_LOCAL_CLUSTER, RUNTIME_DOUBLE};
+use super::balancing::{LB_POLICY, RUNTIME_DOUBLE};
 use super::common::{ADDRESS, LOCALITY, METADATA, PERCENT, SOCKET_ADDRESS, TRANSPORT_SOCKET};
 use super::health_check::HEALTH_CHECK;
 use super::http::{HTTP_PROTOCOL_OPTIONS, HTTP1_OPTIONS, HTTP2_OPTIONS};
@@ -218,8 +218,8 @@ pub(super) static LOCALITY_WEIGHTED: Message =
 pub(super) static ZONE_AWARE: Message = Message {
     name: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig",
     fields: &[
-        row(1, "routing_enabled", Ignored(NO_LOCAL_CLUSTER)),
-        row(2, "min_cluster_size", Ignored(NO_LOCAL_CLUSTER)),
+        row(1, "routing_enabled", Message(&PERCENT)),
+        row(2, "min_cluster_size", Supported),
         row(3, "fail_traffic_on_panic", Supported),
     ],
 };
