@@ -76,6 +76,8 @@ pub enum Limit {
 pub struct Lease {
     /// Connections.
     pub connections_max: Limit,
+    /// Connections to one host.
+    pub connections_per_host_max: u32,
     /// Requests waiting for a connection.
     pub pending_max: Limit,
     /// Requests being answered.
@@ -156,6 +158,7 @@ impl Resources {
         let of = |max: u32| if max == u32::MAX { Limit::None } else { Limit::OfPriority { high } };
         Lease {
             connections_max: of(breakers.connections_max),
+            connections_per_host_max: breakers.connections_per_host_max,
             pending_max: of(breakers.pending_max),
             requests_max: of(breakers.requests_max),
             retries_max: match breakers.retry_budget {

@@ -151,6 +151,8 @@ pub enum DnsFamily {
 pub struct Breakers {
     /// Most connections.
     pub connections_max: u32,
+    /// Most connections to one endpoint. Source: `CircuitBreakers.per_host_thresholds`; default no limit.
+    pub connections_per_host_max: u32,
     /// Most requests waiting for a connection.
     pub pending_max: u32,
     /// Most requests in flight.

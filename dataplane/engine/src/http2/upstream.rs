@@ -118,10 +118,12 @@ pub async fn acquire(
         if !host.http2.dialing.get() {
             // Compat: a host without any connection gets one even past the limit, or requests queued for it would
             // never be served.
-            let permit = cluster.connections.take(lease.connections_max).or_else(|| {
-                cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
-                (host.connections.get() == 0).then(|| cluster.connections.take_anyway())
-            });
+            let allowed = host.may_connect(lease.connections_per_host_max);
+            let permit =
+                allowed.then(|| cluster.connections.take(lease.connections_max)).flatten().or_else(|| {
+                    cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
+                    (host.connections.get() == 0).then(|| cluster.connections.take_anyway())
+                });
             if let Some(permit) = permit {
                 begin_dial(cluster, choice, settings, permit);
             }

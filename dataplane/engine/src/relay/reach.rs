@@ -82,7 +82,8 @@ pub(super) async fn connect(
         };
         trail.upstream_host = Some(choice.address.clone());
         trail.attempts += 1;
-        let Some(permit) = state.connections.take(lease.connections_max) else {
+        let allowed = choice.host.may_connect(lease.connections_per_host_max);
+        let Some(permit) = allowed.then(|| state.connections.take(lease.connections_max)).flatten() else {
             state.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
             trail.flag(ResponseFlag::UpstreamOverflow);
             return Err(Fate::Unreachable);

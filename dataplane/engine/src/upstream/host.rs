@@ -178,6 +178,17 @@ impl Host {
         self.with_cells(|_, cells| cells.add(count, n));
     }
 
+    /// Whether it may get one more connection when it has at most `max` in all shards. Shards that connect in the same
+    /// moment do not see each other: there may be one more for each of them.
+    pub(crate) fn may_connect(&self, max: u32) -> bool {
+        if max == u32::MAX {
+            return true;
+        }
+        let live = self.live.borrow();
+        let elsewhere = live.as_ref().map_or(0, |live| live.sum(HostCount::CxActive));
+        elsewhere.max(self.connections.get().into()) < u64::from(max)
+    }
+
     /// One connection more or less.
     pub(super) fn set_connections(&self, count: u32) {
         self.connections.set(count);

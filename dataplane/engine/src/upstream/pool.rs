@@ -137,12 +137,14 @@ pub async fn acquire(
     }
     let _pending = Pending::begin(cluster, lease.pending_max).ok_or(Failure::Overflow)?;
     loop {
-        let permit = cluster.connections.take(lease.connections_max).or_else(|| {
-            cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
-            // Compat: a host without any connection gets one even past the limit, or requests queued for it would
-            // never be served. Envoy does so on each of its workers.
-            (choice.host.connections.get() == 0).then(|| cluster.connections.take_anyway())
-        });
+        let allowed = choice.host.may_connect(lease.connections_per_host_max);
+        let permit =
+            allowed.then(|| cluster.connections.take(lease.connections_max)).flatten().or_else(|| {
+                cluster.stats.add(ClusterCounter::UpstreamCxOverflow, 1);
+                // Compat: a host without any connection gets one even past the limit, or requests queued for it would
+                // never be served. Envoy does so on each of its workers.
+                (choice.host.connections.get() == 0).then(|| cluster.connections.take_anyway())
+            });
         if let Some(permit) = permit {
             let connection = open(cluster, choice, dial, permit).await?;
             return Ok(Acquired { connection, reused: false });
@@ -212,14 +214,20 @@ impl Host {
     /// Closes connections that the server has closed, that were idle too long, or that are too old.
     pub fn close_stale(&self, idle_timeout: Option<Duration>, duration_max: Option<Duration>) {
         let now = now();
+        let is_idle =
+            |connection: &Connection| idle_timeout.is_some_and(|max| now - connection.idle_since >= max);
         let fresh = |connection: &Connection| {
-            idle_timeout.is_none_or(|max| now - connection.idle_since < max)
+            !is_idle(connection)
                 && duration_max.is_none_or(|max| now - connection.opened < max)
                 && connection.stream.is_idle_alive()
         };
         let (kept, stale): (Vec<_>, Vec<_>) = self.idle.take().into_iter().partition(fresh);
         *self.idle.borrow_mut() = kept;
-        drop(stale);
+        for connection in stale {
+            if let Some(cluster) = connection.slot.cluster.upgrade() {
+                cluster.stats.add(ClusterCounter::UpstreamCxIdleTimeout, is_idle(&connection).into());
+            }
+        }
         self.http2.close_stale(idle_timeout, duration_max);
     }
 

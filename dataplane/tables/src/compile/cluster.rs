@@ -275,6 +275,10 @@ fn breakers(cx: &mut Context<'_>, value: Option<&pb::CircuitBreakers>) -> (Break
         });
         Breakers {
             connections_max: threshold.and_then(|t| t.max_connections).unwrap_or(1024),
+            connections_per_host_max: value
+                .and_then(|value| value.per_host_thresholds.iter().find(|t| t.priority == priority as i32))
+                .and_then(|threshold| threshold.max_connections)
+                .unwrap_or(u32::MAX),
             pending_max: threshold.and_then(|t| t.max_pending_requests).unwrap_or(1024),
             requests_max: threshold.and_then(|t| t.max_requests).unwrap_or(1024),
             retries_max: threshold.and_then(|t| t.max_retries).unwrap_or(3),

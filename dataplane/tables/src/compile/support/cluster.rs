@@ -311,7 +311,7 @@ pub(super) static CIRCUIT_BREAKERS: Message = Message {
     name: "envoy.config.cluster.v3.CircuitBreakers",
     fields: &[
         row(1, "thresholds", Repeated(&THRESHOLDS)),
-        row(2, "per_host_thresholds", Refused("limits per endpoint are not supported")),
+        row(2, "per_host_thresholds", Repeated(&PER_HOST_THRESHOLDS)),
     ],
 };
 
@@ -328,6 +328,23 @@ pub(super) static THRESHOLDS: Message = Message {
         row(8, "retry_budget", Message(&RETRY_BUDGET)),
     ],
 };
+
+/// The same message where it limits one endpoint. Compat: Envoy takes nothing but connections there.
+pub(super) static PER_HOST_THRESHOLDS: Message = Message {
+    name: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+    fields: &[
+        row(1, "priority", Supported),
+        row(2, "max_connections", Supported),
+        row(3, "max_pending_requests", Refused(CONNECTIONS_ONLY)),
+        row(4, "max_requests", Refused(CONNECTIONS_ONLY)),
+        row(5, "max_retries", Refused(CONNECTIONS_ONLY)),
+        row(6, "track_remaining", RefusedUnlessZero(CONNECTIONS_ONLY)),
+        row(7, "max_connection_pools", Refused(CONNECTIONS_ONLY)),
+        row(8, "retry_budget", Refused(CONNECTIONS_ONLY)),
+    ],
+};
+
+const CONNECTIONS_ONLY: &str = "of one endpoint, only connections are limited";
 
 pub(super) static RETRY_BUDGET: Message = Message {
     name: "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
