@@ -43,8 +43,8 @@ pub struct Cluster {
     pub breakers: Breakers,
     /// Breakers of priority HIGH.
     pub breakers_high: Breakers,
-    /// Settings that live in connections: when they change, pools start afresh.
-    pub connection: ConnectionSettings,
+    /// Settings that live in connections: when they change, pools start afresh. Shared by clusters that have the same.
+    pub connection: Arc<ConnectionSettings>,
     /// Bound of one upstream stream's life (`max_stream_duration`).
     pub stream_duration_max: Option<Duration>,
     /// Active checks of endpoints.

@@ -68,7 +68,7 @@ fn cluster_changes(index: usize) -> [Change; 2] {
 
 /// Wanted: 4 KiB for all a proxy holds of it. About half is left to the raw resources, which the agent keeps for its
 /// config dump, and to statistics and pools.
-const CLUSTER_BYTES_MAX: isize = 2688;
+const CLUSTER_BYTES_MAX: isize = 2400;
 
 #[test]
 fn a_cluster_with_five_endpoints_stays_below_its_bound() {

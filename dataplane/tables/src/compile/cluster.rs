@@ -46,7 +46,7 @@ pub(super) fn cluster(cx: &mut Context<'_>, value: &pb::Cluster) -> Option<(Clus
         breakers,
         breakers_high,
         health_check: health_check(cx, &value.health_checks, connection.protocol)?.map(Arc::new),
-        connection,
+        connection: Arc::new(connection),
         stream_duration_max: timeout(
             cx,
             "common_http_protocol_options.max_stream_duration",

@@ -1,5 +1,6 @@
 //! The clusters, load assignments and resolved names the compiler holds.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use super::fingerprint::Fingerprint;
 use super::report::Report;
 use super::slots::Slots;
 use super::tls::check_client;
-use super::{DnsQuery, FileSecret, Wanted, decode};
-use crate::cluster::{Cluster, ClusterEntry, Discovery, DnsFamily, DnsSettings};
+use super::{DnsQuery, FileSecret, Wanted, WantedName, decode};
+use crate::cluster::{Cluster, ClusterEntry, ConnectionSettings, Discovery, DnsSettings, OutlierDetection};
 use crate::diagnostic::{Diagnostic, ResourceType};
 use crate::endpoint::Endpoints;
 use crate::ids::{ClusterId, ClusterSlot};
@@ -43,7 +44,36 @@ pub(super) struct Clusters {
     entries: Vec<Option<ClusterEntry>>,
     entries_changed: bool,
     names_changed: bool,
+    /// What the latest clusters have, and the next ones are likely to have as well.
+    connections: Recent<ConnectionSettings>,
+    detections: Recent<OutlierDetection>,
 }
+
+/// Values that were met lately, so that equal ones are one allocation.
+struct Recent<T>(VecDeque<Arc<T>>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Recent<T> {
+        Recent(VecDeque::new())
+    }
+}
+
+impl<T: PartialEq> Recent<T> {
+    /// The value that was met before, or the new one.
+    fn share(&mut self, new: Arc<T>) -> Arc<T> {
+        if let Some(known) = self.0.iter().find(|known| **known == new) {
+            return known.clone();
+        }
+        if self.0.len() == RECENT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(new.clone());
+        new
+    }
+}
+
+/// How many distinct values are kept: a mesh has a handful of connection settings, most of them of one kind.
+const RECENT_MAX: usize = 16;
 
 struct State {
     /// Of the latest accepted version, to recognise repetitions.
@@ -114,6 +144,9 @@ impl Clusters {
         if let Some((mut cluster, assignment)) = compiled
             && !report.is_refused()
         {
+            cluster.connection = self.connections.share(cluster.connection);
+            cluster.outlier_detection =
+                cluster.outlier_detection.map(|detection| self.detections.share(detection));
             let name = strings.intern(name);
             let files = uses.files.into();
             let draft = Draft { cluster: Arc::new(cluster), assignment: assignment.map(Box::new), files };
