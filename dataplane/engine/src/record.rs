@@ -94,8 +94,8 @@ fn write(exchange: &Exchange<'_>, kind: RecordKind, length: Duration) {
         if log.filter.as_deref().is_none_or(|filter| candidate.passes(filter)) {
             let mut record = request_record(exchange, length);
             record.kind = kind;
-            fill(&mut record, &log.wanted, exchange);
-            facts.shard.log.queue.send(log.id, record);
+            fill(&mut record, &log.known.wanted, exchange);
+            facts.shard.log.queue.send(&log.known.log, record);
         }
     }
 }
@@ -121,8 +121,8 @@ pub fn relay(shard: &Shard, connection: &Connection, trail: &Trail, counts: &Cou
             record.kind = kind;
             record.bytes_received = counts.up.get();
             record.bytes_sent = counts.down.get();
-            line::fill_unique_id(&mut record, &log.wanted);
-            shard.log.queue.send(log.id, record);
+            line::fill_unique_id(&mut record, &log.known.wanted);
+            shard.log.queue.send(&log.known.log, record);
         }
     }
 }
@@ -159,7 +159,7 @@ pub fn no_filter_chain(
             record.downstream_local = local.map(Into::into);
             record.downstream_direct_local = local.map(Into::into);
             record.set(Text::ResponseCodeDetails, b"filter_chain_not_found");
-            shard.log.queue.send(log.id, record);
+            shard.log.queue.send(&log.known.log, record);
         }
     }
 }

@@ -14,7 +14,7 @@ use ringsail_tables::hcm::HttpFilter;
 use ringsail_tables::listener::Direction;
 use ringsail_tables::route::RouteMatch;
 use ringsail_tables::tracing::{CustomTag, Sampling, TraceProvider, Tracing};
-use ringsail_telemetry::access_log::{TagValue, TracerId, Wanted};
+use ringsail_telemetry::access_log::{DeclaredTracer, TagValue, Wanted};
 use ringsail_telemetry::trace::{
     Format, Incoming, Kind, Reason, Shares, Span, SpanContext, TraceId, decide, reason_of, request_number,
     set_reason,
@@ -33,7 +33,7 @@ const DECORATOR: &str = "x-envoy-decorator-operation";
 pub struct Tracer {
     settings: Arc<Tracing>,
     /// Where spans go, when they go anywhere.
-    spans: Option<TracerId>,
+    spans: Option<Rc<DeclaredTracer>>,
     tags: Vec<TagValue>,
     wanted: Rc<Wanted>,
     /// Spans are those of the calling side.
@@ -84,7 +84,7 @@ impl Tracer {
     /// The span of a request with this decision.
     fn start(&self, head: &RequestHead, traced: bool) -> Option<ActiveSpan> {
         let provider = self.settings.provider.as_deref()?;
-        self.spans?;
+        self.spans.as_ref()?;
         let header = |name: &str| crate::view::nth_field(head.fields(), name, 0);
         let id = || fastrand::u64(1..);
         let authority = || String::from_utf8_lossy(head.authority().unwrap_or_default()).into_owned();
@@ -448,8 +448,8 @@ fn route_tags(span: &mut Span, x: &Exchange<'_>, tags: &[CustomTag], length: Dur
 }
 
 fn send(tracer: &Tracer, x: &Exchange<'_>, span: Span) {
-    if let Some(id) = tracer.spans {
-        x.facts.shard.log.send_span(id, Box::new(span));
+    if let Some(declared) = &tracer.spans {
+        x.facts.shard.log.send_span(declared, Box::new(span));
     }
 }
 

@@ -28,7 +28,8 @@ pub const LOG_GATHER_MILLIS: u64 = 10;
 /// still (64 × 1.5 KiB), and for a short queue half of it.
 pub const LOG_GATHER_MAX: usize = 64;
 
-/// Different access logs (sink and format) of a process. Configuration names a handful.
+/// Access logs (sink and format) that shards have declared at a time; the same bound for tracers. Each shard declares its
+/// own, and those of the version before stay for a moment. Configuration names a handful.
 pub const LOGS_MAX: usize = 1024;
 
 /// Longest access-log format, in bytes.

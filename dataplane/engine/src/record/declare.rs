@@ -1,7 +1,7 @@
 //! Access logs and tracers, made known to the writer.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use ringsail_tables::access_log::{
@@ -12,8 +12,8 @@ use ringsail_tables::local_reply::BodyFormat;
 use ringsail_tables::metadata::Value;
 use ringsail_tables::tracing::{CustomTag, MetadataKind, Resource, TagSource, TraceProvider};
 use ringsail_telemetry::access_log::{
-    self, Context, FormatError, JsonTemplate, LogFormat, LogId, LogQueue, LogSink, LogSpec, LogWriter,
-    SpanSpec, Tag, TagValue, TracerId, TracerKind, Wanted, WantedMetadata,
+    self, Context, DeclaredLog, DeclaredTracer, FormatError, JsonTemplate, LogFormat, LogQueue, LogSink,
+    LogSpec, LogWriter, SpanSpec, Tag, TagValue, TracerKind, Wanted, WantedMetadata,
 };
 use ringsail_telemetry::export::{Call, Destination};
 use ringsail_telemetry::limits::ZIPKIN_BATCH_MAX;
@@ -27,25 +27,25 @@ pub struct Log {
     writer: Arc<LogWriter>,
     pub(super) queue: LogQueue,
     identity: Identity,
-    /// Logs that were declared, by their configuration: listeners share most of them.
-    logs: RefCell<Vec<(Sink, Known)>>,
+    /// Logs that are declared, by their configuration: listeners share most of them. They last as long as a version of a
+    /// listener names them.
+    logs: RefCell<Vec<(Sink, Weak<Known>)>>,
     /// The same of tracers.
-    tracers: RefCell<Vec<(TraceProvider, TracerId)>>,
+    tracers: RefCell<Vec<(TraceProvider, Weak<DeclaredTracer>)>>,
     bodies: BodyFormats,
 }
 
 /// A log that the writer knows.
-#[derive(Clone, Debug)]
-struct Known {
-    id: LogId,
-    wanted: Rc<Wanted>,
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) log: DeclaredLog,
+    pub(super) wanted: Wanted,
 }
 
 /// An access log of a listener or filter chain.
 #[derive(Debug)]
 pub struct Declared {
-    pub(super) id: LogId,
-    pub(super) wanted: Rc<Wanted>,
+    pub(super) known: Rc<Known>,
     pub(super) filter: Option<Arc<Filter>>,
 }
 
@@ -60,15 +60,15 @@ impl Log {
     /// Makes logs known to the writer. One that the writer cannot render, or has no room for, is reported and left out.
     pub fn declare(&self, logs: &[AccessLog]) -> Vec<Rc<Declared>> {
         let declared = logs.iter().filter_map(|log| {
-            let Known { id, wanted } = self.known(&log.sink)?;
-            Some(Rc::new(Declared { id, wanted, filter: log.filter.clone() }))
+            let known = self.known(&log.sink)?;
+            Some(Rc::new(Declared { known, filter: log.filter.clone() }))
         });
         declared.collect()
     }
 
-    fn known(&self, sink: &Sink) -> Option<Known> {
-        if let Some((_, known)) = self.logs.borrow().iter().find(|(other, _)| other == sink) {
-            return Some(known.clone());
+    fn known(&self, sink: &Sink) -> Option<Rc<Known>> {
+        if let Some(known) = find(&self.logs, sink) {
+            return Some(known);
         }
         let spec = match self.spec(sink) {
             Ok(spec) => spec,
@@ -77,13 +77,13 @@ impl Log {
                 return None;
             }
         };
-        let wanted = Rc::new(spec.wanted().clone());
-        let Some(id) = self.writer.declare(spec) else {
+        let wanted = spec.wanted().clone();
+        let Some(log) = self.writer.declare(spec) else {
             tracing::error!("access log left out: there are as many as there may be");
             return None;
         };
-        let known = Known { id, wanted };
-        self.logs.borrow_mut().push((sink.clone(), known.clone()));
+        let known = Rc::new(Known { log, wanted });
+        keep(&self.logs, sink.clone(), &known);
         Some(known)
     }
 
@@ -187,9 +187,9 @@ impl Log {
     }
 
     /// Makes a tracing system known to the writer. `None` when there is no room for it, which is reported.
-    pub(crate) fn declare_tracer(&self, provider: &TraceProvider) -> Option<TracerId> {
-        if let Some((_, id)) = self.tracers.borrow().iter().find(|(other, _)| other == provider) {
-            return Some(*id);
+    pub(crate) fn declare_tracer(&self, provider: &TraceProvider) -> Option<Rc<DeclaredTracer>> {
+        if let Some(known) = find(&self.tracers, provider) {
+            return Some(known);
         }
         let spec = match provider {
             TraceProvider::Zipkin(zipkin) => SpanSpec {
@@ -216,16 +216,17 @@ impl Log {
                 }
             }
         };
-        let Some(id) = self.writer.declare_tracer(spec) else {
+        let Some(tracer) = self.writer.declare_tracer(spec) else {
             tracing::error!("tracing provider left out: there are as many as there may be");
             return None;
         };
-        self.tracers.borrow_mut().push((provider.clone(), id));
-        Some(id)
+        let tracer = Rc::new(tracer);
+        keep(&self.tracers, provider.clone(), &tracer);
+        Some(tracer)
     }
 
     /// Hands a span to the writer. One that finds no room is dropped and counted with the queue.
-    pub(crate) fn send_span(&self, tracer: TracerId, span: Box<Span>) {
+    pub(crate) fn send_span(&self, tracer: &DeclaredTracer, span: Box<Span>) {
         self.queue.send_span(tracer, span);
     }
 
@@ -240,6 +241,18 @@ impl Log {
     fn context(&self) -> Context<'_> {
         Context { hostname: &self.identity.hostname, environment: &variable, ..Context::default() }
     }
+}
+
+/// What is known under a key and still in use.
+fn find<K: PartialEq, T>(list: &RefCell<Vec<(K, Weak<T>)>>, key: &K) -> Option<Rc<T>> {
+    list.borrow().iter().find(|(other, known)| other == key && known.strong_count() > 0)?.1.upgrade()
+}
+
+/// Remembers what is known under a key, and forgets what is not in use any more.
+fn keep<K, T>(list: &RefCell<Vec<(K, Weak<T>)>>, key: K, known: &Rc<T>) {
+    let mut list = list.borrow_mut();
+    list.retain(|(_, known)| known.strong_count() > 0);
+    list.push((key, Rc::downgrade(known)));
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -9,6 +9,7 @@
 //! A format is compiled once, when its listener is. The request path copies values into a
 //! [`Record`] and hands it over; formatting happens on the writer thread.
 
+mod declared;
 mod digits;
 mod error;
 mod evaluate;
@@ -25,6 +26,7 @@ mod time;
 mod writer;
 
 pub use crate::render::push_json_string as write_json_string;
+pub use declared::Declaration;
 pub use error::{FormatError, FormatProblem};
 pub use format::{Context, ENVOY_TEXT, ISTIO_TEXT, JsonTemplate, LogFormat, check};
 pub use grpc::{GrpcLog, GrpcLogSettings};
@@ -33,4 +35,6 @@ pub use otlp::{OtlpLog, OtlpLogSettings};
 pub use record::{Address, Protocol, Record, RecordKind, Text, TimePoint};
 pub use tag::{Tag, TagSource, TagValue};
 pub use time::write_time;
-pub use writer::{Buffering, LogId, LogQueue, LogSink, LogSpec, LogWriter, SpanSpec, TracerId, TracerKind};
+pub use writer::{
+    Buffering, DeclaredLog, DeclaredTracer, LogQueue, LogSink, LogSpec, LogWriter, SpanSpec, TracerKind,
+};

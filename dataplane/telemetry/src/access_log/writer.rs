@@ -15,6 +15,7 @@ use ringsail_xds::opentelemetry::proto::collector::trace::v1::ExportTraceService
 use ringsail_xds::opentelemetry::proto::logs::v1::LogRecord;
 use ringsail_xds::opentelemetry::proto::trace::v1::Span as OtlpSpan;
 
+use super::declared::{Declaration, Known, Places};
 use super::format::LogFormat;
 use super::grpc::{Entries, GrpcLog};
 use super::operator::Wanted;
@@ -22,7 +23,7 @@ use super::otlp::OtlpLog;
 use super::record::Record;
 use crate::export::{self, Batch, Batches, Content, Destination, Exports};
 use crate::limits::{
-    LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL_MILLIS, LOG_GATHER_MAX, LOG_GATHER_MILLIS, LOG_QUEUE_MAX, LOGS_MAX,
+    LOG_FLUSH_BYTES, LOG_FLUSH_INTERVAL_MILLIS, LOG_GATHER_MAX, LOG_GATHER_MILLIS, LOG_QUEUE_MAX,
     SPAN_FLUSH_INTERVAL_MILLIS,
 };
 use crate::trace::{self, OtlpTracer, Span, ZipkinTracer};
@@ -120,18 +121,18 @@ pub enum TracerKind {
     OpenTelemetry(OtlpTracer),
 }
 
-/// Names an access log on the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LogId(u32);
+/// An access log that the writer knows.
+pub type DeclaredLog = Declaration<LogSpec>;
+/// A tracer that the writer knows.
+pub type DeclaredTracer = Declaration<SpanSpec>;
 
-/// Names a tracer on the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TracerId(u32);
-
-enum Message {
-    Record(LogId, Box<Record>),
-    Span(TracerId, Box<Span>),
-    /// Look at [`Requests`] now rather than at the next flush.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A record for the log at a place.
+    Record(u32, Box<Record>),
+    /// A span for the tracer at a place.
+    Span(u32, Box<Span>),
+    /// Look at [`Requests`], and for what was given back, now rather than at the next flush.
     Wake,
 }
 
@@ -142,11 +143,11 @@ struct Requests {
     stop: AtomicBool,
 }
 
-/// Everything that was declared.
-#[derive(Debug, Default)]
+/// Everything that is declared.
+#[derive(Debug)]
 struct Declared {
-    logs: Vec<Arc<LogSpec>>,
-    tracers: Vec<Arc<SpanSpec>>,
+    logs: Places<LogSpec>,
+    tracers: Places<SpanSpec>,
 }
 
 /// The writer thread, and where logs are declared. Dropping it writes what is queued and ends it.
@@ -176,16 +177,19 @@ impl LogWriter {
     /// When there can be no thread.
     pub fn start_with(records_max: usize) -> io::Result<(Self, Batches)> {
         let (messages, received) = bounded(records_max);
-        let declared = Arc::<Mutex<Declared>>::default();
+        let (logs, logs_given_back) = Places::new(messages.clone());
+        let (tracers, tracers_given_back) = Places::new(messages.clone());
+        let declared = Arc::new(Mutex::new(Declared { logs, tracers }));
         let failures = Arc::<AtomicU64>::default();
         let requests = Arc::<Requests>::default();
         let (exports, batches) = export::queue();
         let output = Output {
             declared: Arc::clone(&declared),
             requests: Arc::clone(&requests),
-            logs: Vec::new(),
-            tracers: Vec::new(),
+            logs: Known::new(logs_given_back),
+            tracers: Known::new(tracers_given_back),
             sinks: Vec::new(),
+            seen: 0,
             exports,
             failures: Arc::clone(&failures),
         };
@@ -195,17 +199,16 @@ impl LogWriter {
         Ok((Self { messages, declared, requests, failures, dropped, thread: Some(thread) }, batches))
     }
 
-    /// Declares a log. Call it when configuration is adopted, not per request; keep the id with the
-    /// configuration. `None` when there are [`LOGS_MAX`] already.
-    pub fn declare(&self, spec: LogSpec) -> Option<LogId> {
-        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        put(&mut declared.logs, spec).map(LogId)
+    /// Declares a log. Call it when configuration is adopted, not per request, and keep the result with the
+    /// configuration: its place is free again when it is dropped. `None` when there are
+    /// [`LOGS_MAX`](crate::limits::LOGS_MAX) already.
+    pub fn declare(&self, spec: LogSpec) -> Option<DeclaredLog> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).logs.take(spec)
     }
 
     /// The same for a tracer.
-    pub fn declare_tracer(&self, spec: SpanSpec) -> Option<TracerId> {
-        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        put(&mut declared.tracers, spec).map(TracerId)
+    pub fn declare_tracer(&self, spec: SpanSpec) -> Option<DeclaredTracer> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).tracers.take(spec)
     }
 
     /// A queue end for one more shard.
@@ -236,14 +239,6 @@ impl LogWriter {
     }
 }
 
-fn put<T>(list: &mut Vec<Arc<T>>, new: T) -> Option<u32> {
-    if list.len() >= LOGS_MAX {
-        return None;
-    }
-    list.push(Arc::new(new));
-    u32::try_from(list.len() - 1).ok()
-}
-
 impl Drop for LogWriter {
     fn drop(&mut self) {
         self.requests.stop.store(true, Relaxed);
@@ -266,13 +261,13 @@ pub struct LogQueue {
 impl LogQueue {
     /// Hands a record over. False when the queue is full or the writer gone: the record is dropped
     /// and counted.
-    pub fn send(&self, log: LogId, record: Box<Record>) -> bool {
-        self.put(Message::Record(log, record))
+    pub fn send(&self, log: &DeclaredLog, record: Box<Record>) -> bool {
+        self.put(Message::Record(log.slot(), record))
     }
 
     /// The same for a span.
-    pub fn send_span(&self, tracer: TracerId, span: Box<Span>) -> bool {
-        self.put(Message::Span(tracer, span))
+    pub fn send_span(&self, tracer: &DeclaredTracer, span: Box<Span>) -> bool {
+        self.put(Message::Span(tracer.slot(), span))
     }
 
     fn put(&self, message: Message) -> bool {
@@ -304,28 +299,30 @@ impl LogQueue {
 struct Output {
     requests: Arc<Requests>,
     declared: Arc<Mutex<Declared>>,
-    /// Logs by id, as far as they were seen, with what waits to be sent.
-    logs: Vec<(Arc<LogSpec>, Pending)>,
+    /// Logs, as far as they were seen, with what waits to be sent.
+    logs: Known<LogSpec, Pending>,
     /// The same of tracers.
-    tracers: Vec<(Arc<SpanSpec>, PendingSpans)>,
-    /// Several logs may write to one.
-    sinks: Vec<(LogSink, Sink)>,
+    tracers: Known<SpanSpec, PendingSpans>,
+    /// Several logs may write to one. A place is empty when none does any more.
+    sinks: Vec<Option<(LogSink, Sink)>>,
+    /// Messages received so far.
+    seen: u64,
     exports: Exports,
     failures: Arc<AtomicU64>,
 }
 
 /// One sink with what was not written yet.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Sink {
     pending: Vec<u8>,
     file: Option<File>,
 }
 
 /// Entries of a log that wait.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Pending {
-    /// The place of its sink, if it has one, where its lines wait.
-    sink: usize,
+    /// The place of its sink, once it has one, where its lines wait.
+    sink: Option<usize>,
     grpc: Entries,
     otlp: Vec<LogRecord>,
     items: u64,
@@ -334,7 +331,7 @@ struct Pending {
 }
 
 /// Spans that wait.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct PendingSpans {
     zipkin: Vec<u8>,
     otlp: Vec<OtlpSpan>,
@@ -364,8 +361,9 @@ impl Output {
             }
             if self.requests.reopen.swap(false, Relaxed) {
                 self.flush();
-                self.sinks.iter_mut().for_each(|(_, sink)| sink.file = None);
+                self.sinks.iter_mut().flatten().for_each(|(_, sink)| sink.file = None);
             }
+            self.let_go(messages);
             let now = Instant::now();
             if now >= flush_at {
                 self.flush();
@@ -381,6 +379,7 @@ impl Output {
     }
 
     fn take(&mut self, message: Message) {
+        self.seen += 1;
         match message {
             Message::Record(log, record) => self.record(log, &record),
             Message::Span(tracer, span) => self.span(tracer, &span),
@@ -388,30 +387,43 @@ impl Output {
         }
     }
 
-    /// Learns what was declared since.
-    fn learn(&mut self) {
-        let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        for spec in declared.logs.iter().skip(self.logs.len()) {
-            let sink = match &**spec {
-                LogSpec::Lines { sink, .. } => place_of(&mut self.sinks, sink),
-                LogSpec::Grpc { .. } | LogSpec::OpenTelemetry { .. } => 0,
-            };
-            self.logs.push((Arc::clone(spec), Pending { sink, ..Pending::default() }));
+    /// Forgets logs and tracers that were given back, after what was sent to them.
+    fn let_go(&mut self, messages: &Receiver<Message>) {
+        let logs = self.logs.left(self.seen, || messages.len());
+        let tracers = self.tracers.left(self.seen, || messages.len());
+        if logs.is_empty() && tracers.is_empty() {
+            return;
         }
-        for spec in declared.tracers.iter().skip(self.tracers.len()) {
-            self.tracers.push((Arc::clone(spec), PendingSpans::default()));
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        for (slot, known) in logs {
+            if let Some((spec, mut pending)) = known {
+                pending.send(&spec, &self.exports);
+                let shared = |sink| self.logs.iter().any(|(_, other)| other.sink == Some(sink));
+                if let Some(place) = pending.sink.filter(|sink| !shared(*sink))
+                    && let Some((sink, mut output)) = self.sinks.get_mut(place).and_then(Option::take)
+                    && output.flush(&sink).is_err()
+                {
+                    self.failures.fetch_add(1, Relaxed);
+                }
+            }
+            declared.logs.free(slot);
+        }
+        for (slot, known) in tracers {
+            if let Some((spec, mut pending)) = known {
+                pending.send(&spec, &self.exports);
+            }
+            declared.tracers.free(slot);
         }
     }
 
-    fn record(&mut self, log: LogId, record: &Record) {
-        let index = log.0 as usize;
-        if index >= self.logs.len() {
-            self.learn();
-        }
-        let Some((spec, pending)) = self.logs.get_mut(index) else { return };
+    fn record(&mut self, slot: u32, record: &Record) {
+        let declared = &self.declared;
+        let learn = |slot| declared.lock().unwrap_or_else(PoisonError::into_inner).logs.at(slot);
+        let Some((spec, pending)) = self.logs.at(slot, learn) else { return };
         match &**spec {
             LogSpec::Lines { sink, format } => {
-                let Some((_, output)) = self.sinks.get_mut(pending.sink) else { return };
+                let place = *pending.sink.get_or_insert_with(|| place_of(&mut self.sinks, sink));
+                let Some(Some((_, output))) = self.sinks.get_mut(place) else { return };
                 format.write(record, &mut output.pending);
                 if output.pending.len() >= LOG_FLUSH_BYTES && output.flush(sink).is_err() {
                     self.failures.fetch_add(1, Relaxed);
@@ -428,12 +440,10 @@ impl Output {
         }
     }
 
-    fn span(&mut self, tracer: TracerId, span: &Span) {
-        let index = tracer.0 as usize;
-        if index >= self.tracers.len() {
-            self.learn();
-        }
-        let Some((spec, pending)) = self.tracers.get_mut(index) else { return };
+    fn span(&mut self, slot: u32, span: &Span) {
+        let declared = &self.declared;
+        let learn = |slot| declared.lock().unwrap_or_else(PoisonError::into_inner).tracers.at(slot);
+        let Some((spec, pending)) = self.tracers.at(slot, learn) else { return };
         match &spec.kind {
             TracerKind::Zipkin(zipkin) => {
                 pending.zipkin.push(if pending.items == 0 { b'[' } else { b',' });
@@ -449,7 +459,7 @@ impl Output {
     }
 
     fn flush(&mut self) {
-        for (target, sink) in &mut self.sinks {
+        for (target, sink) in self.sinks.iter_mut().flatten() {
             if sink.flush(target).is_err() {
                 self.failures.fetch_add(1, Relaxed);
             }
@@ -466,7 +476,7 @@ impl Output {
 
     /// Sends what has waited long enough.
     fn send_due(&mut self, now: Instant) {
-        for (spec, pending) in &mut self.logs {
+        for (spec, pending) in self.logs.iter_mut() {
             let due =
                 |buffering: Buffering| pending.since.is_some_and(|since| now >= since + buffering.interval);
             if spec.buffering().is_some_and(due) {
@@ -474,7 +484,7 @@ impl Output {
             }
         }
         let wait = Duration::from_millis(SPAN_FLUSH_INTERVAL_MILLIS);
-        for (spec, pending) in &mut self.tracers {
+        for (spec, pending) in self.tracers.iter_mut() {
             if pending.since.is_some_and(|since| now >= since + wait) {
                 pending.send(spec, &self.exports);
             }
@@ -482,21 +492,34 @@ impl Output {
     }
 
     fn send_all(&mut self) {
-        for (spec, pending) in &mut self.logs {
+        for (spec, pending) in self.logs.iter_mut() {
             pending.send(spec, &self.exports);
         }
-        for (spec, pending) in &mut self.tracers {
+        for (spec, pending) in self.tracers.iter_mut() {
             pending.send(spec, &self.exports);
         }
     }
 }
 
 /// Where `wanted` is among the sinks; added where it is new.
-fn place_of(sinks: &mut Vec<(LogSink, Sink)>, wanted: &LogSink) -> usize {
-    sinks.iter().position(|(sink, _)| sink == wanted).unwrap_or_else(|| {
-        sinks.push((wanted.clone(), Sink::default()));
-        sinks.len() - 1
-    })
+fn place_of(sinks: &mut Vec<Option<(LogSink, Sink)>>, wanted: &LogSink) -> usize {
+    let same = |place: &Option<(LogSink, Sink)>| place.as_ref().is_some_and(|(sink, _)| sink == wanted);
+    if let Some(place) = sinks.iter().position(same) {
+        return place;
+    }
+    let new = Some((wanted.clone(), Sink::default()));
+    match sinks.iter().position(Option::is_none) {
+        Some(place) => {
+            if let Some(empty) = sinks.get_mut(place) {
+                *empty = new;
+            }
+            place
+        }
+        None => {
+            sinks.push(new);
+            sinks.len() - 1
+        }
+    }
 }
 
 /// Shortest interval at which the thread looks for what has waited long enough.
@@ -590,6 +613,7 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::LOGS_MAX;
     use std::future::Future as _;
 
     use super::super::grpc::GrpcLogSettings;
@@ -615,12 +639,12 @@ mod tests {
         let log = writer.declare(spec(LogSink::File(path.clone()), "%RESPONSE_CODE%\n")).expect("room");
         let queue = writer.queue();
         for code in 200..300 {
-            assert!(queue.send(log, record(code)));
+            assert!(queue.send(&log, record(code)));
         }
         drop(writer);
         let expected: String = (200..300).map(|code| format!("{code}\n")).collect();
         assert_eq!(std::fs::read_to_string(path).expect("the log"), expected);
-        assert!(!queue.send(log, record(200)), "nobody writes any more");
+        assert!(!queue.send(&log, record(200)), "nobody writes any more");
         assert_eq!(queue.dropped(), 1);
     }
 
@@ -631,7 +655,7 @@ mod tests {
         let (writer, _batches) = LogWriter::start().expect("a thread");
         let log = writer.declare(spec(LogSink::File(path.clone()), "%RESPONSE_CODE%\n")).expect("room");
         let queue = writer.queue();
-        queue.send(log, record(200));
+        queue.send(&log, record(200));
         writer.reopen();
         // The first line is in the file once it exists.
         while !path.exists() {
@@ -641,7 +665,7 @@ mod tests {
         writer.reopen();
         // Lines go to the new file from some line on, at the latest after a flush interval.
         while !path.exists() {
-            queue.send(log, record(404));
+            queue.send(&log, record(404));
             std::thread::yield_now();
         }
         drop(writer);
@@ -653,7 +677,7 @@ mod tests {
     fn a_log_that_cannot_be_written_is_counted() {
         let (writer, _batches) = LogWriter::start().expect("a thread");
         let log = writer.declare(spec(LogSink::File("/nonexistent/x".into()), "x\n")).expect("room");
-        writer.queue().send(log, record(200));
+        writer.queue().send(&log, record(200));
         writer.reopen();
         while writer.failures() == 0 {
             std::thread::yield_now();
@@ -664,8 +688,10 @@ mod tests {
     fn a_full_queue_drops_and_counts() {
         // The queue is built without its thread: nothing takes records out.
         let (messages, _received) = bounded(2);
+        let (mut places, _given_back) = Places::new(messages.clone());
+        let log = places.take(spec(LogSink::Stderr, "x")).expect("room");
         let queue = LogQueue { messages, writer: None, dropped: Arc::default() };
-        let sent: Vec<bool> = (0..4).map(|_| queue.send(LogId(0), record(200))).collect();
+        let sent: Vec<bool> = (0..4).map(|_| queue.send(&log, record(200))).collect();
         assert_eq!(sent, [true, true, false, false]);
         assert_eq!(queue.dropped(), 2);
     }
@@ -700,10 +726,10 @@ mod tests {
             tracestate: String::new(),
         };
         let queue = writer.queue();
-        queue.send(at_once, record(200));
-        queue.send(at_once, record(200));
+        queue.send(&at_once, record(200));
+        queue.send(&at_once, record(200));
         for _ in 0..3 {
-            queue.send_span(tracer, Box::new(span.clone()));
+            queue.send_span(&tracer, Box::new(span.clone()));
         }
         // What waits is sent at the end.
         drop(writer);
@@ -722,9 +748,41 @@ mod tests {
     #[test]
     fn the_number_of_logs_is_limited() {
         let (writer, _batches) = LogWriter::start().expect("a thread");
-        for _ in 0..LOGS_MAX {
-            assert!(writer.declare(spec(LogSink::Stderr, "x")).is_some());
-        }
+        let held: Vec<_> =
+            (0..LOGS_MAX).map(|_| writer.declare(spec(LogSink::Stderr, "x")).expect("room")).collect();
         assert!(writer.declare(spec(LogSink::Stderr, "x")).is_none());
+        drop(held);
+    }
+
+    #[test]
+    fn a_log_that_nobody_holds_gives_its_place_to_another_after_its_last_line() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (writer, _batches) = LogWriter::start().expect("a thread");
+        let queue = writer.queue();
+        let changes = 3 * LOGS_MAX as u16;
+        let mut previous = None;
+        for change in 0..changes {
+            let path = dir.path().join(format!("{change}.log"));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let log = loop {
+                let format = format!("{change} %RESPONSE_CODE%\n");
+                if let Some(log) = writer.declare(spec(LogSink::File(path.clone()), &format)) {
+                    break log;
+                }
+                assert!(Instant::now() < deadline, "no place was given back");
+                std::thread::yield_now();
+            };
+            while !queue.send(&log, record(change)) {
+                std::thread::yield_now();
+            }
+            // The version before goes once the next serves.
+            previous = Some(log);
+        }
+        drop(previous);
+        drop(writer);
+        for change in 0..changes {
+            let line = std::fs::read_to_string(dir.path().join(format!("{change}.log"))).expect("the log");
+            assert_eq!(line, format!("{change} {change}\n"));
+        }
     }
 }
