@@ -184,6 +184,11 @@ impl Taken<'_, '_> {
         self.piece.data.len()
     }
 
+    /// Bytes of it that came, with their framing.
+    pub fn consumed(&self) -> usize {
+        self.piece.consumed
+    }
+
     /// Whether the body ends with it.
     pub fn end(&self) -> bool {
         self.piece.end

@@ -45,6 +45,8 @@ pub struct Connection {
     pub opened: Instant,
     /// Requests so far.
     pub requests: Cell<u32>,
+    /// Bytes received and sent that are in the connection manager's counters.
+    pub counted: Cell<(u64, u64)>,
     /// Rate limits that count by connection.
     pub limits: local_rate_limit::OfConnection,
 }
@@ -117,6 +119,17 @@ impl Connection {
         if let Some(stats) = self.chain.borrow().version().http_stats() {
             stats.add(counter, 1);
         }
+    }
+
+    /// Puts what was received and sent since into the counters of its HTTP connection manager.
+    pub fn count_bytes(&self) {
+        let chain = self.chain.borrow().version();
+        let Some(stats) = chain.http_stats() else { return };
+        let (received, sent) = self.counted.get();
+        let now = (self.stream.bytes_received(), self.stream.bytes_sent());
+        stats.add(HttpCounter::DownstreamCxRxBytesTotal, now.0 - received);
+        stats.add(HttpCounter::DownstreamCxTxBytesTotal, now.1 - sent);
+        self.counted.set(now);
     }
 
     /// Whether an answer that starts now should end the connection, because its listener or filter chain drains.

@@ -21,7 +21,7 @@ use ringsail_runtime::time::now;
 use ringsail_tables::hcm::HttpConnectionManager;
 use ringsail_tables::route::{Action, Found};
 use ringsail_tables::{RouteId, Tables, Target};
-use ringsail_telemetry::HttpStats;
+use ringsail_telemetry::{HttpCounter, HttpStats};
 
 use crate::body::RequestBody;
 use crate::connection::{Connection, Entered};
@@ -233,6 +233,7 @@ impl<'a> Exchange<'a> {
             switch: Switch::None,
         };
         record::begin(&facts);
+        record::begin_counting(&facts, &scratch.request, scratch.request_head_bytes);
         if entered.chain.telemetry.produces() {
             telemetry::begin(&facts, &scratch.request, &mut scratch.trail);
         }
@@ -312,6 +313,9 @@ impl<'a> Exchange<'a> {
             Found::RedirectToHttps(_) => return self.redirect_to_https().await.map(Outcome::Ended),
             Found::Nothing => {
                 let answered = filter::request(self, source, None).await?;
+                if answered.is_none() {
+                    self.facts.connection.count(HttpCounter::RqTotal);
+                }
                 return answered.map(Outcome::Ended).ok_or(Failure::RouteNotFound);
             }
         };
@@ -330,6 +334,8 @@ impl<'a> Exchange<'a> {
         if let Some(ending) = filter::request(self, source, Some(&found)).await? {
             return Ok(Outcome::Ended(ending));
         }
+
+        self.facts.connection.count(HttpCounter::RqTotal);
 
         // Answer here, or forward: attempts until one gives an answer that is wanted, then that answer.
         let forward = match &found.route.action {

@@ -116,13 +116,11 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The error as Envoy words it in `UPSTREAM_TRANSPORT_FAILURE_REASON`, blanks replaced by `_`.
+    /// The error as Envoy words it; logs show it with `_` for blanks.
     pub fn transport_failure_reason(self) -> Cow<'static, str> {
         match self {
-            ConnectError::Errno(errno) => {
-                Cow::Owned(format!("delayed_connect_error:_{}", strerror(errno).replace(' ', "_")))
-            }
-            ConnectError::Local => Cow::Borrowed("delayed_connect_error:_local_resource_limit"),
+            ConnectError::Errno(errno) => Cow::Owned(format!("delayed connect error: {}", strerror(errno))),
+            ConnectError::Local => Cow::Borrowed("delayed connect error: local resource limit"),
             ConnectError::Tls(text) => Cow::Owned(text.text().to_string()),
         }
     }
@@ -420,7 +418,7 @@ impl Failure {
         match self {
             Self::ConnectFailure(error) => Cow::Owned(format!(
                 "upstream_reset_before_response_started{{remote_connection_failure|{}}}",
-                error.transport_failure_reason()
+                error.transport_failure_reason().replace(' ', "_")
             )),
             Self::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}".into(),
             Self::ConnectionTermination => {

@@ -17,7 +17,7 @@ use crate::inflow::Inflow;
 use crate::limits::{COPIED_BODY_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::message::{Closed, Incoming, Lost, Outgoing};
 use crate::pace::Pace;
-use crate::progress::{Deadlines, Progress};
+use crate::progress::{Deadlines, Progress, count};
 use crate::stream::Stream;
 
 /// Runs `main` while the client's side goes on and the deadlines are watched. `client` ends only by failing.
@@ -116,6 +116,7 @@ async fn send_body(
             progress.complete_request();
         }
         upstream.data(taken.data()).await?;
+        count(&progress.wire.downstream.received, taken.consumed());
         drop(taken);
         if end {
             upstream.finish(body.incoming.trailers()).await?;
@@ -146,6 +147,7 @@ async fn send_tunnel(
         upstream.flush().await?;
         progress.count_received(data.len(), data);
         progress.touch();
+        count(&progress.wire.downstream.received, piece.consumed);
         body.incoming.consume(piece.consumed);
     }
     upstream.end_tunnel().await?;
@@ -163,6 +165,7 @@ pub async fn response_head(
     progress: &Progress,
 ) -> Result<(), Failure> {
     let mut interim_count = 0;
+    let mut head_bytes = 0;
     loop {
         if !inflow.fill(upstream).await.unwrap_or(false) {
             let broken_off = decoder.answered();
@@ -174,9 +177,20 @@ pub async fn response_head(
         }
         let decoded = decoder.decode(inflow.bytes(), head).map_err(|_| Failure::UpstreamProtocol)?;
         match decoded {
-            Decoded::NeedMore => inflow.consume(inflow.bytes().len()),
+            Decoded::NeedMore => {
+                head_bytes += inflow.bytes().len();
+                inflow.consume(inflow.bytes().len());
+            }
             Decoded::Complete { consumed } => {
                 inflow.consume(consumed);
+                head_bytes += consumed;
+                let side = &progress.wire.upstream;
+                count(&side.received, head_bytes);
+                // Compat: each field with its colon and line end, without the blank after the colon.
+                let status_line = "HTTP/1.1 200 \r\n".len() + head.reason().len();
+                let others = status_line + head.fields().len() + "\r\n".len();
+                count(&side.fields_received, head_bytes.saturating_sub(others));
+                head_bytes = 0;
                 if head.status() >= 200 || head.status() == 101 {
                     return Ok(());
                 }
@@ -223,6 +237,10 @@ pub async fn response_body(
                 flush(downstream, progress).await?;
                 return Err(ended_early);
             }
+            if progress.answer_body_began.get().is_none() && !data.is_empty() {
+                progress.answer_body_began.set(Some(now()));
+            }
+            count(&progress.wire.upstream.received, piece.consumed);
             let leaving = web.as_mut().map_or(data, |web| web.data(data));
             progress.count_sent(leaving.len(), data);
             match pace {

@@ -2,7 +2,7 @@
 //!
 //! Both directions of an exchange run as futures of one task; these cells are what they tell each other.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,6 +17,34 @@ use crate::failure::Failure;
 use crate::filters::grpc_stats;
 use crate::local_reply::is_grpc;
 use crate::telemetry::{GrpcCell, LiveCell};
+
+/// Bytes of an exchange as they were on the wire, heads and framing included; of HTTP/2, which shares its connection and
+/// compresses heads, names and values of fields and data.
+#[derive(Debug, Default)]
+pub struct Wire {
+    /// Between the client and us.
+    pub downstream: Side,
+    /// Between us and the upstream, in all attempts.
+    pub upstream: Side,
+}
+
+/// Bytes on one side.
+#[derive(Debug, Default)]
+pub struct Side {
+    /// Towards us.
+    pub received: Cell<u64>,
+    /// From us.
+    pub sent: Cell<u64>,
+    /// Those of them that were header fields.
+    pub fields_received: Cell<u64>,
+    /// Those of them that were header fields.
+    pub fields_sent: Cell<u64>,
+}
+
+/// Adds to a count.
+pub fn count(cell: &Cell<u64>, bytes: usize) {
+    cell.set(cell.get() + bytes as u64);
+}
 
 /// Facts of one exchange as they become true.
 #[derive(Debug)]
@@ -49,6 +77,18 @@ pub struct Progress {
     pub bytes_sent: Cell<u64>,
     /// When bytes last moved in either direction.
     pub last_activity: Cell<Instant>,
+    /// Bytes as they were on the wire.
+    pub wire: Wire,
+    /// When the last attempt began.
+    pub attempt_began: Cell<Option<Instant>>,
+    /// When it had a connection, or there was none for it.
+    pub pool_ready: Cell<Option<Instant>>,
+    /// When the first byte of the answer's body came.
+    pub answer_body_began: Cell<Option<Instant>>,
+    /// The trailers of the answer are shown somewhere: they are kept.
+    pub keep_trailers: Cell<bool>,
+    /// The answer's trailers, where they are kept.
+    pub trailers: RefCell<Option<Fields>>,
     /// How a gRPC call ended, by the trailers of its answer.
     pub grpc_status: Cell<Option<u32>>,
     /// Messages of a gRPC call, where they are counted.
@@ -77,6 +117,12 @@ impl Progress {
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             last_activity: Cell::new(started),
+            wire: Wire::default(),
+            attempt_began: Cell::new(None),
+            pool_ready: Cell::new(None),
+            answer_body_began: Cell::new(None),
+            keep_trailers: Cell::new(false),
+            trailers: RefCell::new(None),
             grpc_status: Cell::new(None),
             grpc: GrpcCell::new(),
             live: LiveCell::default(),
@@ -91,6 +137,8 @@ impl Progress {
         self.request_begun.set(None);
         self.answer_complete.set(None);
         self.answer_began.set(None);
+        self.attempt_began.set(Some(now()));
+        self.pool_ready.set(None);
     }
 
     /// Starts the time that is counted from the request's end anew: what was before does not count.
@@ -170,6 +218,9 @@ impl Progress {
         self.note_status(status);
         let status = status.and_then(|status| std::str::from_utf8(status).ok()?.trim().parse().ok());
         self.grpc_status.set(status);
+        if self.keep_trailers.get() {
+            *self.trailers.borrow_mut() = trailers.cloned();
+        }
     }
 
     /// The request is complete, unless it was before.

@@ -282,7 +282,7 @@ async fn relayed(
         }
     };
     if let (Fate::Faulted, Some(upstream)) = (fate, Rc::into_inner(upstream)) {
-        upstream.stream.reset();
+        upstream.stream.reset_when_dropped();
     }
     fate
 }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use ringsail_runtime::buffers::Lease;
 use ringsail_runtime::net::{self, Address, Stream};
@@ -14,7 +15,8 @@ use ringsail_tables::filter_chain::ConnectionFacts;
 use ringsail_tables::listener::{Listener, ListenerFilterKind, ProxyProtocol};
 use ringsail_tables::tls::ServerTls;
 use ringsail_telemetry::{
-    HttpCounter, HttpGauge, ListenerCounter, ListenerGauge, ListenerStats, TcpCounter, TcpGauge,
+    HttpCounter, HttpGauge, HttpHistogram, ListenerCounter, ListenerGauge, ListenerHistogram, ListenerStats,
+    TcpCounter, TcpGauge,
 };
 
 use crate::breaker::Permit;
@@ -78,8 +80,32 @@ fn run(
             }
             (established.connection, established.inflow)
         };
+        let ending = Ending { connection: connection.clone() };
         h1::serve(shard, connection, inflow).await;
+        drop(ending);
         drop(counted);
+    }
+}
+
+/// Counts how an HTTP connection ended, however that came about.
+struct Ending {
+    connection: Rc<Connection>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.count_bytes();
+        let by_client = connection.stream.peer_has_ended();
+        connection.count(if by_client {
+            HttpCounter::DownstreamCxDestroyRemote
+        } else {
+            HttpCounter::DownstreamCxDestroyLocal
+        });
+        if let Some(stats) = connection.chain.borrow().version().http_stats() {
+            let length = now().saturating_duration_since(connection.opened);
+            stats.record(HttpHistogram::DownstreamCxLengthMs, length.as_millis() as u64);
+        }
     }
 }
 
@@ -190,6 +216,7 @@ async fn establish(
         id: shard.next_connection_id(),
         opened: now(),
         requests: Cell::new(0),
+        counted: Cell::new((0, 0)),
         limits: Default::default(),
     };
     Some(Established { connection: Rc::new(connection), inflow, early: early.into_inner() })
@@ -284,21 +311,22 @@ struct Counted {
     chain: Option<ChainStats>,
     /// Under the limits of its chain.
     places: Held,
+    opened: Instant,
     _permit: Permit,
 }
 
 impl Counted {
     fn begin(serving: &ServingListener, permit: Permit) -> Counted {
+        let opened = now();
         let listener = serving.version().stats.clone();
         listener.raise(ListenerGauge::DownstreamCxActive, 1);
-        Counted { listener, chain: None, places: Held::default(), _permit: permit }
+        Counted { listener, chain: None, places: Held::default(), opened, _permit: permit }
     }
 
     fn enter_chain(&mut self, chain: ChainStats) {
         match &chain {
             ChainStats::Http(stats) => {
                 stats.add(HttpCounter::DownstreamCxTotal, 1);
-                stats.add(HttpCounter::DownstreamCxHttp1Total, 1);
                 stats.raise(HttpGauge::DownstreamCxActive, 1);
             }
             ChainStats::Tcp(stats) => {
@@ -314,6 +342,8 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.listener.lower(ListenerGauge::DownstreamCxActive, 1);
         self.listener.add(ListenerCounter::DownstreamCxDestroy, 1);
+        let length = now().saturating_duration_since(self.opened);
+        self.listener.record(ListenerHistogram::DownstreamCxLengthMs, length.as_millis() as u64);
         match &self.chain {
             Some(ChainStats::Http(stats)) => {
                 stats.add(HttpCounter::DownstreamCxDestroy, 1);

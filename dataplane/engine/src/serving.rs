@@ -29,7 +29,7 @@ use ringsail_tables::listener::{Direction, Listener};
 use ringsail_tables::tcp_proxy::TcpProxy;
 use ringsail_telemetry::{HttpStats, ListenerStats, ShardRegistry, TcpStats};
 
-use crate::record::{Declared, Log};
+use crate::record::{Declared, Log, Needs};
 use crate::telemetry::{ChainTelemetry, Local, Telemetry};
 use crate::tls::ServerCache;
 use crate::trace::Tracer;
@@ -124,6 +124,8 @@ pub struct ChainVersion {
     pub stats: ChainStats,
     /// Its access logs.
     pub logs: Vec<Rc<Declared>>,
+    /// What they need of an exchange.
+    pub needs: Needs,
     /// Its Istio metrics.
     pub telemetry: ChainTelemetry,
     /// Its tracing.
@@ -280,9 +282,11 @@ impl ChainVersion {
         let telemetry =
             ChainTelemetry::new(making.telemetry, making.stats, making.local, listener.direction, chain);
         let logs = making.log.declare(logs);
+        let needs = Needs::of(&logs);
         ChainVersion {
             stats,
             logs,
+            needs,
             telemetry,
             tracer,
             tls: ServerCache::default(),

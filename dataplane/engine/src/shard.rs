@@ -81,7 +81,6 @@ pub struct Shard {
         reason = "boxes go in and out; unboxed, each exchange would copy its scratch twice"
     )]
     scratch: RefCell<Vec<Box<Scratch>>>,
-    connections: Cell<u64>,
     reports: RefCell<Option<Mailbox<Report>>>,
     /// The tables that [`Self::serving`] is in step with.
     adopted: RefCell<Current<Tables>>,
@@ -111,6 +110,8 @@ pub struct Settings {
 pub struct Scratch {
     /// The request's head.
     pub request: RequestHead,
+    /// Bytes it took on an HTTP/1 connection.
+    pub request_head_bytes: u32,
     /// The response's head.
     pub response: ResponseHead,
     /// Bytes on their way upstream.
@@ -150,7 +151,6 @@ impl Shard {
             drain_policy: settings.drain,
             dates: RefCell::default(),
             scratch: RefCell::default(),
-            connections: Cell::new(0),
             reports: RefCell::default(),
             adopted: RefCell::new(adopted),
             serving: RefCell::default(),
@@ -182,9 +182,7 @@ impl Shard {
 
     /// A number for a connection, unique in the process.
     pub fn next_connection_id(&self) -> u64 {
-        let next = self.connections.get() + 1;
-        self.connections.set(next);
-        next * u64::from(self.count) + u64::from(self.number)
+        self.clusters.next_connection_id()
     }
 
     /// The configuration of this moment. Listeners and filter chains on this shard are in step with what this gives:

@@ -218,9 +218,23 @@ impl Stream {
 
     /// Closes at once with RST, dropping what is unsent.
     pub fn reset(mut self) {
+        self.reset_when_dropped();
+    }
+
+    /// Lets its close be an RST that drops what is unsent.
+    pub fn reset_when_dropped(&mut self) {
         self.tls = None;
-        let Stream { socket, .. } = &mut self;
-        socket.reset_on_close();
+        self.socket.reset_on_close();
+    }
+
+    /// Whether the peer has ended its side, in whatever way, and everything it sent was received.
+    pub fn peer_has_ended(&self) -> bool {
+        self.socket.peer_has_ended() || self.tls.as_ref().is_some_and(|tls| tls.socket_ended.get())
+    }
+
+    /// Bytes received so far; with TLS, of records.
+    pub fn bytes_received(&self) -> u64 {
+        self.socket.bytes_received()
     }
 
     /// Whether a pooled connection may carry another request: open, and nothing has come on it but what TLS says to

@@ -23,7 +23,7 @@ use ringsail_telemetry::{HttpCounter, ResponseFlag};
 
 use crate::exchange::Exchange;
 use crate::failure::Failure;
-use crate::record::{Log, fill, request_record};
+use crate::record::{Log, Shown, fill, request_record};
 use crate::trail::Trail;
 
 /// The header that carries an operation's name between proxies.
@@ -35,7 +35,7 @@ pub struct Tracer {
     /// Where spans go, when they go anywhere.
     spans: Option<Rc<DeclaredTracer>>,
     tags: Vec<TagValue>,
-    wanted: Rc<Wanted>,
+    shown: Rc<Shown>,
     /// Spans are those of the calling side.
     outbound: bool,
     /// Each attempt gets a span of its own.
@@ -69,7 +69,7 @@ impl Tracer {
         Tracer {
             spans: settings.provider.as_ref().and_then(|provider| log.declare_tracer(provider)),
             tags,
-            wanted: Rc::new(wanted),
+            shown: Rc::new(Shown::new(wanted)),
             outbound: direction == Direction::Outbound,
             per_attempt: settings.spawn_upstream_span || by_router,
             settings: settings.clone(),
@@ -300,7 +300,8 @@ pub(crate) fn finish_attempt(x: &Exchange<'_>, attempt: AttemptSpan, end: Attemp
         tags: Vec::new(),
         events: if tracer.settings.verbose { upstream_events(x, attempt.started) } else { Vec::new() },
         failed: false,
-        tracestate: String::new(),
+        remote_parent: false,
+        tracestate: tracestate(x, attempt.context.parent),
     };
     if attempt.number > 1 {
         span.tag("retry.count", (attempt.number - 1).to_string());
@@ -358,7 +359,8 @@ pub(crate) fn finish(x: &Exchange<'_>, length: Duration) {
         tags: Vec::with_capacity(24),
         events: if tracer.settings.verbose { events(x, length) } else { Vec::new() },
         failed: false,
-        tracestate: String::new(),
+        remote_parent: active.context.parent.is_some(),
+        tracestate: tracestate(x, active.context.parent),
     };
     span.tag("node_id", node.id.as_str());
     span.tag("zone", node.zone.as_str());
@@ -393,6 +395,15 @@ pub(crate) fn finish(x: &Exchange<'_>, length: Duration) {
     send(tracer, x, span);
 }
 
+/// What the caller's tracing system wants to be told on.
+fn tracestate(x: &Exchange<'_>, parent: Option<u64>) -> String {
+    let mut state = Vec::new();
+    if parent.is_some() {
+        x.request.fields().get_joined("tracestate", &mut state);
+    }
+    String::from_utf8_lossy(&state).into_owned()
+}
+
 /// What the spans of an exchange and of an attempt both tell.
 fn common_tags(span: &mut Span, x: &Exchange<'_>, status: u16, flags: &str, length: Duration) {
     let Some(tracer) = &x.facts.chain.tracer else { return };
@@ -421,7 +432,7 @@ fn common_tags(span: &mut Span, x: &Exchange<'_>, status: u16, flags: &str, leng
     // Compat: to the calling side a 4xx is a failure too, but not one that it tags.
     span.failed = failed || span.kind == Kind::Client && status >= 400;
     let mut record = request_record(x, length);
-    fill(&mut record, &tracer.wanted, x);
+    fill(&mut record, &tracer.shown, x);
     let own =
         x.route().and_then(|id| x.facts.tables.route(id)).and_then(|found| found.route.tracing.as_deref());
     for tag in &tracer.tags {
@@ -439,7 +450,7 @@ fn route_tags(span: &mut Span, x: &Exchange<'_>, tags: &[CustomTag], length: Dur
     let mut wanted = Wanted::default();
     let tags = x.facts.shard.log.tags(tags, &mut wanted);
     let mut record = request_record(x, length);
-    fill(&mut record, &wanted, x);
+    fill(&mut record, &Shown::new(wanted), x);
     for tag in &tags {
         if let Some(value) = tag.value(&record) {
             span.tag(tag.name().to_owned(), value);

@@ -16,6 +16,7 @@ use ringsail_telemetry::{ResponseFlag, ResponseFlags};
 use crate::telemetry::Seen;
 use crate::tls::Facts;
 use crate::trace::ActiveSpan;
+use crate::upstream::UpstreamConnection;
 
 /// The facts, as they become known.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Trail {
     pub upstream_host: Option<Address>,
     /// Our end of the upstream connection.
     pub upstream_local: Option<SocketAddr>,
+    /// The upstream connection.
+    pub upstream_connection: Option<UpstreamConnection>,
     /// What the upstream connection speaks.
     pub upstream_version: Option<Version>,
     /// The upstream connection's TLS session.
@@ -70,6 +73,7 @@ impl Default for Trail {
             cluster_stat_name: String::new(),
             upstream_host: None,
             upstream_local: None,
+            upstream_connection: None,
             upstream_version: None,
             upstream_tls: None,
             transport_failure: Cow::Borrowed(""),
@@ -95,6 +99,7 @@ impl Trail {
         self.cluster_stat_name.clear();
         self.upstream_host = None;
         self.upstream_local = None;
+        self.upstream_connection = None;
         self.upstream_version = None;
         self.upstream_tls = None;
         self.transport_failure = Cow::Borrowed("");
@@ -128,6 +133,7 @@ impl Trail {
         self.upstream_host = reached.upstream_host;
         self.upstream_local = reached.upstream_local;
         self.upstream_tls = reached.upstream_tls;
+        self.upstream_connection = reached.upstream_connection;
         self.attempts = reached.attempts;
         self.seen = reached.seen;
     }

@@ -13,6 +13,6 @@ pub use crate::breaker::Lease;
 pub use cluster::{Choice, ClusterState, Clusters, Wish};
 pub use connect::{Carries, Dial, Transport, TransportKey, dial};
 pub use host::{Host, HostKey, Outcome, Report};
-pub use pool::{Acquired, Connection, Reuse, acquire, open};
-pub(crate) use pool::{Pending, Slot};
+pub use pool::{Acquired, Connection, Reuse, UpstreamConnection, acquire, open};
+pub(crate) use pool::{Ended, Pending, Slot};
 pub use upkeep::upkeep;

@@ -94,6 +94,8 @@ pub struct VirtualHost {
     pub rate_limits: Box<[Rule]>,
     /// Copies for other clusters, where a route has none of its own.
     pub mirrors: Box<[Mirror]>,
+    /// Metadata.
+    pub metadata: Option<Arc<Metadata>>,
     pub(crate) index: Option<PathIndex>,
 }
 

@@ -247,6 +247,13 @@ impl Stream {
         let _ = options::set_reset_on_close(&self.inner.io);
     }
 
+    /// Whether the peer has ended its side, in whatever way, and everything it sent was received. One system call.
+    pub fn peer_has_ended(&self) -> bool {
+        let mut byte = [0];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        !matches!(retry(|| socket::recv(self.inner.io.raw(), &mut byte, flags)), Ok(1..) | Err(Errno::EAGAIN))
+    }
+
     /// Whether a pooled connection may carry another request: open, and nothing has come on it. One system call.
     pub fn is_idle_alive(&self) -> bool {
         let mut byte = [0];

@@ -6,7 +6,7 @@ use http::StatusCode;
 use ringsail_tables::cluster::ClusterRef;
 use ringsail_tables::endpoint::Health;
 use ringsail_tables::live::{HealthFlags, Resource};
-use ringsail_telemetry::render::{self, Breaker, Membership, Selection};
+use ringsail_telemetry::render::{self, Breaker, Buckets, Kinds, Membership, Selection};
 use serde_json::{Map, Value, json};
 
 use super::{Admin, Page, Query, certs, clusters, config_dump, listeners, server_info};
@@ -110,8 +110,14 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ("usedonly", "Only include stats that have been written since start"),
             ("filter", "Regular expression for filtering stats"),
             ("format", "Format to use; One of (text, json, prometheus)"),
+            ("type", "Kinds to show; One of (All, Counters, Gauges, Histograms, TextReadouts)"),
+            ("histogram_buckets", "How histograms are shown; One of (cumulative, disjoint, summary)"),
         ],
     ),
+    get("/stats/recentlookups", "say that names of statistics are not looked up", |_, _| {
+        // Statistics are found once, when their cluster or listener is made.
+        Page::ok("Lookup tracking is not enabled. Names of statistics are not looked up here.\n\ntotal: 0\n")
+    }),
     with(
         get("/stats/prometheus", "print server stats in prometheus format", |admin, query| {
             stats_as(admin, query, "prometheus")
@@ -312,6 +318,26 @@ fn stats_as(admin: &Admin, query: &Query, format: &str) -> Page {
     let memberships: Vec<Membership<'_>> = tables.clusters().map(|one| membership(&one)).collect();
     let selection = Selection {
         used_only: query.has("usedonly"),
+        kinds: match query.get("type") {
+            None | Some("All") => Kinds::All,
+            Some("Counters") => Kinds::Counters,
+            Some("Gauges") => Kinds::Gauges,
+            Some("Histograms") => Kinds::Histograms,
+            // There are none here.
+            Some("TextReadouts") => Kinds::Nothing,
+            Some(_) => {
+                return Page::text(StatusCode::BAD_REQUEST, "invalid &type= param".to_owned());
+            }
+        },
+        buckets: match query.get("histogram_buckets") {
+            None | Some("summary") => Buckets::Summary,
+            Some("cumulative") => Buckets::Cumulative,
+            Some("disjoint") => Buckets::Disjoint,
+            Some(_) => {
+                let usage = "usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n\n";
+                return Page::text(StatusCode::BAD_REQUEST, usage.to_owned());
+            }
+        },
         filter: (filter.is_some() || !shown.is_all()).then_some(&matches),
         memberships: &memberships,
     };

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringsail_tables::ResourceType;
+use ringsail_tables::{ResourceType, Tables};
 use ringsail_telemetry::{
     Block, ClusterManagerCounter, ClusterManagerGauge, ListenerManagerCounter, ListenerManagerGauge, Rds,
-    RdsCounter,
+    RdsCounter, ServerGauge,
 };
 
 use super::main_loop::Loop;
@@ -119,6 +119,51 @@ impl Loop {
                 _,
             ) => {}
         }
+    }
+
+    /// Counts what the bootstrap brings.
+    pub(super) fn count_initial(&self, tables: &Tables) {
+        self.stats
+            .cluster_manager()
+            .add(ClusterManagerCounter::ClusterAdded, tables.clusters().count() as u64);
+        self.stats
+            .listener_manager()
+            .add(ListenerManagerCounter::ListenerAdded, tables.listeners().count() as u64);
+        // Compat: without a certificate, as far away as can be said.
+        self.stats.server().set(ServerGauge::DaysUntilFirstCertExpiring, u64::from(u32::MAX));
+    }
+
+    /// Counts how the published tables differ from `old` ones.
+    pub(super) fn count_changes(&self, old: &Tables) {
+        let state = self.state.borrow();
+        let new = &state.tables;
+        let clusters = self.stats.cluster_manager();
+        for one in new.clusters() {
+            match old.cluster_named(&one.cluster.name) {
+                None => clusters.add(ClusterManagerCounter::ClusterAdded, 1),
+                Some(before) if !Arc::ptr_eq(before.cluster, one.cluster) => {
+                    clusters.add(ClusterManagerCounter::ClusterModified, 1);
+                }
+                Some(before) if !Arc::ptr_eq(before.endpoints, one.endpoints) => {
+                    clusters.add(ClusterManagerCounter::ClusterUpdated, 1);
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = old.clusters().filter(|one| new.cluster_named(&one.cluster.name).is_none());
+        clusters.add(ClusterManagerCounter::ClusterRemoved, gone.count() as u64);
+        let listeners = self.stats.listener_manager();
+        for one in new.listeners() {
+            match old.listener_named(&one.name) {
+                None => listeners.add(ListenerManagerCounter::ListenerAdded, 1),
+                Some(before) if !Arc::ptr_eq(before, one) => {
+                    listeners.add(ListenerManagerCounter::ListenerModified, 1);
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = old.listeners().filter(|one| new.listener_named(&one.name).is_none());
+        listeners.add(ListenerManagerCounter::ListenerRemoved, gone.count() as u64);
     }
 
     pub(super) fn count_resources(&self) {

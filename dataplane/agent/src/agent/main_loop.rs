@@ -18,6 +18,7 @@ use std::time::Instant;
 use ringsail_tables::{Change, Diagnostic, DnsQuery, ResourceType, Severity, Wanted};
 use ringsail_telemetry::{
     Block, Cluster, ClusterCounter, ControlPlaneGauge, ListenerManagerGauge, Registry, ServerGauge,
+    ServerHistogram,
 };
 use ringsail_xds::protocol::client::Client;
 use ringsail_xds::protocol::{Interest, Request};
@@ -130,6 +131,7 @@ pub(super) async fn run(
     };
     let mut news = seam.news;
     agent.stats.server().set(ServerGauge::Concurrency, u64::from(seam.process.concurrency()));
+    agent.count_initial(&first.tables);
     agent.begin(first);
     loop {
         tokio::select! {
@@ -248,6 +250,7 @@ impl Loop {
             state.warming = compiled.warming;
             std::mem::replace(&mut state.tables, compiled.tables)
         };
+        self.count_changes(&old);
         let _ = self.jobs.send(Job::Free(old));
         for update in batch {
             self.settle(update, &compiled.diagnostics);
@@ -346,6 +349,7 @@ impl Loop {
         self.stats.server().set(ServerGauge::State, phase.number());
         if phase == Phase::Live {
             self.stats.server().set(ServerGauge::Live, 1);
+            self.stats.server().record(ServerHistogram::InitializationTimeMs, elapsed.as_millis() as u64);
             self.stats.listener_manager().set(ListenerManagerGauge::WorkersStarted, 1);
         }
         let _ = self.phase.send(phase);

@@ -45,7 +45,7 @@ pub fn serve(shard: Rc<Shard>, connection: Rc<Connection>, mut waiting: Inflow) 
             // Boxed, here and below, so that an idle connection does not carry the room these need.
             if !decided {
                 match Box::pin(spoken(&shard, &connection, &mut waiting)).await {
-                    Spoken::Http1 => {}
+                    Spoken::Http1 => connection.count(HttpCounter::DownstreamCxHttp1Total),
                     Spoken::Http2 => {
                         return Box::pin(http2::downstream::serve(shard, connection, waiting)).await;
                     }
@@ -135,6 +135,7 @@ async fn receive_head(
     inflow: &mut Inflow,
 ) -> Result<bool, Failure> {
     let mut decoder = RequestDecoder::new(options(manager));
+    scratch.request_head_bytes = 0;
     let began = now();
     loop {
         let limit = match (decoder.in_head(), manager.request_headers_timeout, manager.stream_idle_timeout) {
@@ -159,8 +160,12 @@ async fn receive_head(
             Ok(false) | Err(_) => return Err(Failure::ClientGone),
         }
         match decoder.decode(inflow.bytes(), &mut scratch.request).map_err(Failure::Codec)? {
-            Decoded::NeedMore => inflow.consume(inflow.bytes().len()),
+            Decoded::NeedMore => {
+                scratch.request_head_bytes += inflow.bytes().len() as u32;
+                inflow.consume(inflow.bytes().len());
+            }
             Decoded::Complete { consumed } => {
+                scratch.request_head_bytes += consumed as u32;
                 inflow.consume(consumed);
                 return Ok(true);
             }

@@ -75,6 +75,7 @@ pub(super) fn prepare(
     x.outgoing.set_framing(outward == BodyLength::Chunked, facts.manager.enable_trailers);
     if switched {
         facts.progress.upgraded.set(true);
+        crate::record::upgraded(&facts);
         crate::record::tunnel_established(x);
     }
     Ok(Prepared { inward, persistent, refused })
@@ -162,6 +163,7 @@ pub(super) async fn tunnel_from_here(
     x.tables = None;
     x.outgoing.head(x.response, facts.answer_version(x.request.version()));
     facts.progress.upgraded.set(true);
+    crate::record::upgraded(&facts);
     source.upstream_out.clear();
     let upstream =
         Outgoing::h1(&connection.stream, &mut source.upstream_out, &facts.progress.request_written);

@@ -23,6 +23,7 @@ use crate::forward::{self, together};
 use crate::http2::upstream as http2;
 use crate::inflow::Inflow;
 use crate::message::{Answer, Outgoing};
+use crate::progress::count;
 use crate::record;
 use crate::retry;
 use crate::trace::{self, AttemptEnd};
@@ -162,6 +163,7 @@ async fn attempt(
         together(client, &mut x.deadlines, progress, acquire).await
     };
     history.current = Some((choice.host.key, choice.priority()));
+    progress.pool_ready.set(Some(now()));
     let (mut link, reused) = acquired.inspect_err(|failure| {
         Outcome::of(*failure).into_iter().for_each(|outcome| choice.host.tell(outcome));
         failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
@@ -178,6 +180,10 @@ async fn attempt(
         Link::H1(connection) => connection.stream.tls().cloned(),
         Link::H2(lane) => lane.tls(),
     };
+    x.trail.upstream_connection = Some(match &link {
+        Link::H1(connection) => connection.facts,
+        Link::H2(lane) => lane.facts(),
+    });
     let Some(_request) = InFlight::begin(&state, &choice, lease.requests_max) else {
         state.stats.add(ClusterCounter::UpstreamRqPendingOverflow, 1);
         if let Link::H1(connection) = link {
@@ -198,7 +204,12 @@ async fn attempt(
 
     // Send, receive, answer.
     let way = Way { state: &state, choice: &choice, lease, link: &link, reused };
-    match converse(x, source, plan, history, way).await? {
+    let sent_before = if let Link::H1(connection) = &link { connection.stream.bytes_sent() } else { 0 };
+    let conversation = converse(x, source, plan, history, way).await;
+    if let Link::H1(connection) = &link {
+        count(&progress.wire.upstream.sent, (connection.stream.bytes_sent() - sent_before) as usize);
+    }
+    match conversation? {
         Conversation::Stale => Ok(Attempt::Stale),
         Conversation::Unwanted => Ok(Attempt::Unwanted),
         Conversation::Redirected => Ok(Attempt::Redirected),
@@ -257,6 +268,7 @@ async fn converse(
         Link::H1(connection) => {
             source.upstream_out.clear();
             encode_request(x.request, &mut source.upstream_out);
+            record::count_head_sent(&facts, x.request, source.upstream_out.len());
             let to = ResponseTo { method, upgrade: facts.switch == Switch::Upgrade };
             let (stream, decoder) = (&connection.stream, ResponseDecoder::new(to));
             let outgoing = Outgoing::h1(stream, &mut source.upstream_out, &progress.request_written);
@@ -265,6 +277,7 @@ async fn converse(
         Link::H2(lane) => {
             let ends = source.body.is_complete() && source.body.kept().is_empty();
             let (send, answer) = lane.request(x.request, ends, &progress.request_written)?;
+            record::count_http2_head_sent(&facts, x.request);
             (Outgoing::H2(send), Answer::H2(answer, None))
         }
     };
@@ -277,12 +290,15 @@ async fn converse(
         if failure == Failure::ConnectionTermination && way.reused && repeatable {
             return Ok(Conversation::Stale);
         }
-        if failure.is_reset() {
+        if matches!(failure, Failure::RemoteReset | Failure::RemoteRefused) {
             state.stats.add(ClusterCounter::UpstreamRqRxReset, 1);
         }
         Outcome::of(failure).into_iter().for_each(|outcome| way.choice.host.tell(outcome));
         failure.row().counter.into_iter().for_each(|counter| state.stats.add(counter, 1));
         return Err(failure);
+    }
+    if let Link::H2(_) = way.link {
+        record::count_http2_head_received(&facts, x.response);
     }
     let status = x.response.status();
     way.choice.host.hear(x.response.fields());
@@ -395,6 +411,7 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
     let endpoint = choice.endpoint(cluster.endpoints);
     x.trail.seen.upstream = endpoint.and_then(|endpoint| x.facts.shard.telemetry.endpoint(endpoint));
     x.trail.upstream_local = None;
+    x.trail.upstream_connection = None;
     x.trail.upstream_version = None;
     x.trail.upstream_tls = None;
     let connection = &cluster.cluster.connection;

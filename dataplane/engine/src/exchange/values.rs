@@ -109,7 +109,9 @@ impl Values for Context<'_> {
             Property::UpstreamLocalAddressWithoutPort => write(out, trail.upstream_local.map(|at| at.ip())),
             Property::UpstreamLocalPort => write(out, trail.upstream_local.map(|at| at.port())),
             Property::UpstreamRequestAttemptCount => write(out, Some(trail.attempts)),
-            Property::UpstreamTransportFailureReason => write(out, Some(&trail.transport_failure)),
+            Property::UpstreamTransportFailureReason => {
+                write(out, Some(trail.transport_failure.replace(' ', "_")));
+            }
             // Compat: 0 while a local reply is made.
             Property::ResponseCode => write(out, self.response.map(|_| trail.status)),
             Property::ResponseCodeDetails => write(out, Some(&trail.details)),

@@ -80,6 +80,9 @@ pub struct Guard {
     in_header_block: Cell<bool>,
     blocked: Cell<bool>,
     flood: Cell<Option<Flood>>,
+    /// Received and sent so far, frames and all.
+    bytes: Cell<(u64, u64)>,
+    peer_has_ended: Cell<bool>,
     empty_max: u32,
     priorities_per_stream_max: u64,
     window_updates_per_data_max: u64,
@@ -122,6 +125,26 @@ enum Inside {
 const SETTING_BYTES: usize = 6;
 
 impl Guard {
+    /// Notes what went over the wire so far.
+    pub fn set_bytes(&self, received: u64, sent: u64) {
+        self.bytes.set((received, sent));
+    }
+
+    /// Bytes received and sent so far.
+    pub fn bytes(&self) -> (u64, u64) {
+        self.bytes.get()
+    }
+
+    /// The peer has ended its side of the connection.
+    pub fn peer_ends(&self) {
+        self.peer_has_ended.set(true);
+    }
+
+    /// Whether it has.
+    pub fn peer_has_ended(&self) -> bool {
+        self.peer_has_ended.get()
+    }
+
     /// For a connection. `preface` bytes of the peer come before its first frame.
     pub fn new(settings: &Http2Settings, preface_in: u32, preface_out: u32, stats: CodecStats) -> Guard {
         Guard {
@@ -142,6 +165,8 @@ impl Guard {
             in_header_block: Cell::new(false),
             blocked: Cell::new(false),
             flood: Cell::new(None),
+            bytes: Cell::new((0, 0)),
+            peer_has_ended: Cell::new(false),
             empty_max: settings.empty_frames_max,
             priorities_per_stream_max: settings.priority_frames_per_stream_max.into(),
             window_updates_per_data_max: settings.window_updates_per_data_frame_max.into(),

@@ -40,6 +40,12 @@ impl Io {
         Ok(Io { socket, lease, guard })
     }
 
+    /// Tells the guard what went over the wire, for the connection's counters.
+    fn count(&self) {
+        let stream = self.stream();
+        self.guard.set_bytes(stream.bytes_received(), stream.bytes_sent());
+    }
+
     fn stream(&self) -> &Stream {
         match &self.socket {
             Socket::Downstream(connection) => &connection.stream,
@@ -60,8 +66,13 @@ impl AsyncRead for Io {
             // Who drives the connection sees the mistake and ends it.
             None if io.guard.mistake().is_some() => return Poll::Pending,
             None => {
-                let mut lease = ready!(io.stream().poll_recv(RECEIVE_BYTES_MAX, cx))?;
+                let mut lease = ready!(io.stream().poll_recv(RECEIVE_BYTES_MAX, cx))
+                    .inspect_err(|_| io.guard.peer_ends())?;
                 let received = lease.len();
+                if received == 0 {
+                    io.guard.peer_ends();
+                }
+                io.count();
                 judge(&io.guard, &mut lease)?;
                 if lease.is_empty() && received > 0 {
                     return Poll::Pending;
@@ -82,6 +93,7 @@ impl AsyncWrite for Io {
         match self.stream().poll_send(bytes, cx) {
             Poll::Ready(Ok(count)) => {
                 self.guard.sent(&bytes[..count]);
+                self.count();
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -105,6 +117,7 @@ impl AsyncWrite for Io {
                     self.guard.sent(&part[..sent]);
                     left -= sent;
                 }
+                self.count();
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

@@ -38,7 +38,9 @@ use crate::limits::{
 use crate::message::Outgoing;
 use crate::progress::Progress;
 use crate::tls::Facts;
-use crate::upstream::{Choice, ClusterState, Dial, Host, Lease, Pending, Reuse, Slot, TransportKey};
+use crate::upstream::{
+    Choice, ClusterState, Dial, Ended, Host, Lease, Pending, Reuse, Slot, TransportKey, UpstreamConnection,
+};
 
 /// A host's HTTP/2 connections that take streams.
 #[derive(Default)]
@@ -59,6 +61,7 @@ struct Shared {
     local_address: Option<SocketAddr>,
     transport: TransportKey,
     tls: Option<Rc<Facts>>,
+    facts: UpstreamConnection,
     opened: Instant,
     streams: Cell<u32>,
     requests: Cell<u32>,
@@ -230,7 +233,8 @@ fn begin_dial(cluster: &Rc<ClusterState>, choice: &Choice, settings: &Settings, 
     let (address, settings) = (choice.address.clone(), settings.clone());
     cluster.stats.add(ClusterCounter::UpstreamCxHttp2Total, 1);
     let stats = cluster.http2_stats.get().cloned().map_or(CodecStats::None, CodecStats::Upstream);
-    task::spawn(connection(slot, address, settings, stats, dialing));
+    let id = cluster.next_connection_id();
+    task::spawn(connection(slot, address, settings, stats, dialing, id));
 }
 
 /// Makes a connection and moves its frames until it ends.
@@ -240,8 +244,10 @@ async fn connection(
     settings: Settings,
     stats: CodecStats,
     mut dialing: Dialing,
+    id: u64,
 ) {
     let guard = Rc::new(Guard::new(&settings.http2, 0, PREFACE.len() as u32, stats));
+    let dialed_at = now();
     let dialed = crate::upstream::dial(&address, &settings.dial).await;
     slot.count_tls(&dialed);
     let stream = match dialed {
@@ -261,7 +267,10 @@ async fn connection(
     };
     let Some(host) = dialing.host.upgrade() else { return };
     let opened = now();
+    slot.count_connect(opened - dialed_at);
+    let facts = UpstreamConnection { id, dialed: dialed_at, connected: opened };
     let shared = Rc::new(Shared {
+        facts,
         send: RefCell::new(send),
         guard: guard.clone(),
         local_address,
@@ -282,8 +291,13 @@ async fn connection(
 
     let mut announced = false;
     let mut news_at = now();
+    let mut counted = (0, 0);
     let result = poll_fn(|cx| {
-        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+        let polled = Pin::new(&mut connection).poll(cx);
+        let bytes = guard.bytes();
+        slot.count_bytes(bytes.0 - counted.0, bytes.1 - counted.1);
+        counted = bytes;
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(result.map_err(|error| error.is_io()));
         }
         if guard.mistake().is_some() {
@@ -309,6 +323,9 @@ async fn connection(
     })
     .await;
     forget(&host, &handle);
+    let busy = handle.upgrade().is_some_and(|shared| shared.streams.get() > 0);
+    let ended = if guard.peer_has_ended() { Ended::ByPeer } else { Ended::ByUs };
+    slot.count_end(ended, busy, opened);
     slot.count_http2(&guard, matches!(result, Err(false)) || guard.flood().is_some());
     drop(connection);
     drop(slot);
@@ -338,6 +355,11 @@ fn builder(http2: &Http2Settings) -> client::Builder {
 }
 
 impl Lane {
+    /// The connection's number, and when it was made.
+    pub fn facts(&self) -> UpstreamConnection {
+        self.shared.facts
+    }
+
     /// Our end of the connection.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.shared.local_address

@@ -10,6 +10,7 @@ use ringsail_tables::access_log::Filter;
 use ringsail_tables::local_reply::BodyFormat;
 use ringsail_telemetry::access_log::{LogFormat, RecordKind, Text};
 
+use super::declare::Shown;
 use super::filter::Candidate;
 use super::line::{fill, request_record};
 use crate::exchange::Exchange;
@@ -60,7 +61,7 @@ pub fn body(exchange: &Exchange<'_>, format: &Arc<BodyFormat>, text: &[u8]) -> O
     let mut record = request_record(exchange, elapsed(exchange));
     record.kind = RecordKind::NotSet;
     record.set(Text::LocalReplyBody, text);
-    fill(&mut record, format.wanted(), exchange);
+    fill(&mut record, &Shown::new(format.wanted().clone()), exchange);
     let mut body = Vec::new();
     format.write(&record, &mut body);
     Some(body)

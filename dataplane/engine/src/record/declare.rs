@@ -7,13 +7,14 @@ use std::sync::Arc;
 use ringsail_tables::access_log::{
     AccessLog, Buffering, Filter, Format, GrpcLog, OpenTelemetryLog, Shape, Sink,
 };
+use ringsail_tables::cel::Expression;
 use ringsail_tables::collector::{Collector, CollectorProtocol};
 use ringsail_tables::local_reply::BodyFormat;
 use ringsail_tables::metadata::Value;
 use ringsail_tables::tracing::{CustomTag, MetadataKind, Resource, TagSource, TraceProvider};
 use ringsail_telemetry::access_log::{
-    self, Context, DeclaredLog, DeclaredTracer, FormatError, JsonTemplate, LogFormat, LogQueue, LogSink,
-    LogSpec, LogWriter, SpanSpec, Tag, TagValue, TracerKind, Wanted, WantedMetadata,
+    self, Context, DeclaredLog, DeclaredTracer, Extra, FormatError, JsonTemplate, LogFormat, LogQueue,
+    LogSink, LogSpec, LogWriter, SpanSpec, Tag, TagValue, TracerKind, Wanted, WantedMetadata,
 };
 use ringsail_telemetry::export::{Call, Destination};
 use ringsail_telemetry::limits::ZIPKIN_BATCH_MAX;
@@ -39,7 +40,44 @@ pub struct Log {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) log: DeclaredLog,
+    pub(super) shown: Shown,
+}
+
+/// What records must hold, with its expressions compiled.
+#[derive(Debug, Default)]
+pub struct Shown {
     pub(super) wanted: Wanted,
+    /// By slot of [`Wanted::extras`].
+    pub(super) expressions: Vec<Option<Expression>>,
+}
+
+impl Shown {
+    /// Compiles the expressions. One that is none was refused with its configuration.
+    pub fn new(wanted: Wanted) -> Shown {
+        let expressions = wanted.extras.iter().map(|extra| match extra {
+            Extra::Expression { text, .. } => Expression::parse(text).ok(),
+            _ => None,
+        });
+        Shown { expressions: expressions.collect(), wanted }
+    }
+}
+
+/// What the logs of a filter chain show, that has to be counted or kept while an exchange runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// Bytes of heads, and all of them.
+    pub bytes: bool,
+    /// Trailers of answers.
+    pub trailers: bool,
+}
+
+impl Needs {
+    /// Of all these logs.
+    pub fn of(logs: &[Rc<Declared>]) -> Needs {
+        let wanted = |test: fn(&Wanted) -> bool| logs.iter().any(|log| test(&log.known.shown.wanted));
+        let bytes = wanted(|wanted| wanted.header_bytes);
+        Needs { bytes, trailers: bytes || wanted(Wanted::trailers) }
+    }
 }
 
 /// An access log of a listener or filter chain.
@@ -77,12 +115,12 @@ impl Log {
                 return None;
             }
         };
-        let wanted = spec.wanted().clone();
+        let shown = Shown::new(spec.wanted().clone());
         let Some(log) = self.writer.declare(spec) else {
             tracing::error!("access log left out: there are as many as there may be");
             return None;
         };
-        let known = Rc::new(Known { log, wanted });
+        let known = Rc::new(Known { log, shown });
         keep(&self.logs, sink.clone(), &known);
         Some(known)
     }
@@ -312,7 +350,7 @@ fn tags(list: &[CustomTag]) -> Vec<Tag> {
             owner: match kind {
                 MetadataKind::Request => access_log::MetadataOwner::Dynamic,
                 MetadataKind::Route => access_log::MetadataOwner::Route,
-                MetadataKind::Cluster => access_log::MetadataOwner::Cluster,
+                MetadataKind::Cluster => access_log::MetadataOwner::PickedCluster,
                 MetadataKind::Host => access_log::MetadataOwner::Endpoint,
             },
             namespace: namespace.to_string(),

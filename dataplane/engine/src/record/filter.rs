@@ -69,14 +69,19 @@ impl Candidate<'_> {
 
     /// The answer's own, else the one that its HTTP status stands for. Source: `Grpc::Common::getGrpcStatus`.
     fn grpc_status(&self) -> u32 {
-        grpc_status(self.in_trailers, self.response).unwrap_or(match self.trail.status {
-            400 => 13,
-            401 => 16,
-            403 => 7,
-            404 => 12,
-            429 | 502 | 503 | 504 => 14,
-            _ => 2,
-        })
+        grpc_status(self.in_trailers, self.response).unwrap_or_else(|| grpc_status_of(self.trail.status))
+    }
+}
+
+/// The gRPC status that an HTTP status stands for. Source: gRPC, "HTTP to gRPC Status Code Mapping".
+pub(super) fn grpc_status_of(status: u16) -> u32 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
     }
 }
 

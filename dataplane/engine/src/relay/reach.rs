@@ -93,6 +93,7 @@ pub(super) async fn connect(
                 choice.host.tell(Outcome::Reached);
                 trail.upstream_local = upstream.local_address;
                 trail.upstream_tls = upstream.stream.tls().cloned();
+                trail.upstream_connection = Some(upstream.facts);
                 return Ok(upstream);
             }
             Err(failure) => {

@@ -87,10 +87,20 @@ impl ExchangeAttributes<'_> {
             ("useragent", []) => field("user-agent"),
             ("size", []) => Some(count(progress.bytes_received.get())),
             ("total_size", []) => {
-                let head = u64::from(self.x.trail.seen.request_head_bytes);
+                let head = crate::record::request_head_bytes(head);
                 Some(count(progress.bytes_received.get() + head))
             }
             ("duration", []) => Some(Value::Duration(self.length)),
+            // Text, because expressions here have no moments.
+            ("time", []) => {
+                let mut text = Vec::new();
+                ringsail_telemetry::access_log::write_time(
+                    self.x.trail.start,
+                    "%Y-%m-%dT%H:%M:%E6S+00:00",
+                    &mut text,
+                );
+                Some(owned(String::from_utf8_lossy(&text)))
+            }
             ("headers", []) => Some(Value::Map(head.fields().len())),
             ("headers", [name]) => match name.as_str() {
                 ":authority" => head.authority().map(bytes),
@@ -111,7 +121,27 @@ impl ExchangeAttributes<'_> {
             ("grpc_status", []) => {
                 self.x.facts.progress.grpc_status.get().map(|status| Value::Int(status.into()))
             }
+            ("flags", []) => {
+                let bits = trail.flags.iter().map(|flag| 1i64 << flag as u8);
+                Some(Value::Int(bits.fold(0, |set, bit| set | bit)))
+            }
             ("size", []) => Some(count(self.x.facts.progress.bytes_sent.get())),
+            ("total_size", []) => {
+                let head = if trail.status > 0 { crate::record::response_head_bytes(head) } else { 0 };
+                let trailers = self.x.facts.progress.trailers.borrow();
+                let trailers = trailers.as_ref().map_or(0, crate::record::fields_bytes);
+                Some(count(self.x.facts.progress.bytes_sent.get() + head + trailers))
+            }
+            ("trailers", [name]) => {
+                let trailers = self.x.facts.progress.trailers.borrow();
+                let value = trailers.as_ref()?.get(name)?;
+                Some(owned(String::from_utf8_lossy(value)))
+            }
+            ("backend_latency", []) => {
+                let progress = self.x.facts.progress;
+                let (sent, came) = (progress.request_sent.get()?, progress.answer_complete.get()?);
+                Some(Value::Duration(came.saturating_duration_since(sent)))
+            }
             ("headers", []) if trail.status > 0 => Some(Value::Map(head.fields().len())),
             ("headers", [name]) if trail.status > 0 => head.fields().get(name).map(bytes),
             _ => None,

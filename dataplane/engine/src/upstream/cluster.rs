@@ -41,6 +41,11 @@ impl Clusters {
         Clusters { slots: RefCell::default(), seat: Rc::new(Seat { shard, shards, ..Seat::default() }) }
     }
 
+    /// A number for a connection of either side, unique in the process.
+    pub fn next_connection_id(&self) -> u64 {
+        self.seat.next_connection_id()
+    }
+
     /// Where to report endpoints that fail too often.
     pub fn report_to(&self, judge: MailboxSender<Report>) {
         let _ = self.seat.reports.set(judge);
@@ -286,6 +291,11 @@ impl ClusterState {
             rotation: RefCell::default(),
             tls: ClientCache::default(),
         }
+    }
+
+    /// A number for a connection.
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        self.seat.next_connection_id()
     }
 
     /// The host for one attempt; `None` when there is none that may be picked.

@@ -62,6 +62,17 @@ pub struct Seat {
     pub shards: u32,
     /// The way to the judge, once it is known.
     pub reports: std::cell::OnceCell<MailboxSender<Report>>,
+    /// Connections of either side so far.
+    pub connections: Cell<u64>,
+}
+
+impl Seat {
+    /// A number for a connection, unique in the process.
+    pub fn next_connection_id(&self) -> u64 {
+        let next = self.connections.get() + 1;
+        self.connections.set(next);
+        next * u64::from(self.shards) + u64::from(self.shard)
+    }
 }
 
 /// News of an endpoint for the judge.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ringsail_runtime::time::now;
 use ringsail_tables::cluster::ConnectionSettings;
 use ringsail_tables::live::HostCount;
-use ringsail_telemetry::{ClusterCounter, ClusterGauge};
+use ringsail_telemetry::{ClusterCounter, ClusterGauge, ClusterHistogram};
 
 use super::cluster::{Choice, ClusterState};
 use super::connect::{self, Dial, TransportKey};
@@ -27,12 +27,29 @@ pub struct Connection {
     pub stream: Stream,
     /// Our end of it.
     pub local_address: Option<SocketAddr>,
+    /// Its number, and when it was made.
+    pub facts: UpstreamConnection,
     /// Requests sent on it.
     requests: u32,
+    /// A request is on it.
+    busy: bool,
+    /// Bytes received and sent that are in the cluster's counters.
+    counted: (u64, u64),
     opened: Instant,
     idle_since: Instant,
     transport: TransportKey,
     slot: Slot,
+}
+
+/// What is told of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamConnection {
+    /// Its number. Source: Envoy numbers connections of either side from one row.
+    pub id: u64,
+    /// When it was dialed.
+    pub dialed: Instant,
+    /// When it was there.
+    pub connected: Instant,
 }
 
 /// The place of a connection in the counts of its host and cluster.
@@ -77,6 +94,52 @@ impl Slot {
             (ClusterCounter::UpstreamCxProtocolError, protocol_error.into()),
         ] {
             cluster.stats.add(counter, count);
+        }
+    }
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// We did.
+    ByUs,
+    /// The other side.
+    ByPeer,
+}
+
+impl Slot {
+    /// Counts how a connection ended that had been made.
+    pub(crate) fn count_end(&self, ended: Ended, busy: bool, opened: Instant) {
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        let stats = &cluster.stats;
+        stats.record(ClusterHistogram::UpstreamCxLengthMs, (now() - opened).as_millis() as u64);
+        let (counter, with_request) = match ended {
+            Ended::ByUs => {
+                (ClusterCounter::UpstreamCxDestroyLocal, ClusterCounter::UpstreamCxDestroyLocalWithActiveRq)
+            }
+            Ended::ByPeer => {
+                (ClusterCounter::UpstreamCxDestroyRemote, ClusterCounter::UpstreamCxDestroyRemoteWithActiveRq)
+            }
+        };
+        stats.add(counter, 1);
+        if busy {
+            stats.add(with_request, 1);
+            stats.add(ClusterCounter::UpstreamCxDestroyWithActiveRq, 1);
+        }
+    }
+
+    /// Counts bytes of an HTTP/2 connection.
+    pub(crate) fn count_bytes(&self, received: u64, sent: u64) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            cluster.stats.add(ClusterCounter::UpstreamCxRxBytesTotal, received);
+            cluster.stats.add(ClusterCounter::UpstreamCxTxBytesTotal, sent);
+        }
+    }
+
+    /// Counts how long it took to make a connection.
+    pub(crate) fn count_connect(&self, length: Duration) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            cluster.stats.record(ClusterHistogram::UpstreamCxConnectMs, length.as_millis() as u64);
         }
     }
 }
@@ -146,7 +209,10 @@ pub async fn acquire(
                 (choice.host.connections.get() == 0).then(|| cluster.connections.take_anyway())
             });
         if let Some(permit) = permit {
-            let connection = open(cluster, choice, dial, permit).await?;
+            cluster.stats.add(ClusterCounter::UpstreamCxHttp1Total, 1);
+            let connection = open(cluster, choice, dial, permit).await.inspect_err(|_| {
+                cluster.stats.add(ClusterCounter::UpstreamRqPendingFailureEject, 1);
+            })?;
             return Ok(Acquired { connection, reused: false });
         }
         choice.host.freed.notified().await;
@@ -164,24 +230,54 @@ pub async fn open(
     permit: LeasedPermit,
 ) -> Result<Connection, Failure> {
     let slot = Slot::new(cluster, &choice.host, permit);
+    let dialed_at = now();
     let dialed = connect::dial(&choice.address, dial).await;
     slot.count_tls(&dialed);
-    let stream = dialed.inspect_err(|_| choice.host.count(HostCount::CxConnectFail, 1))?;
+    let stream = dialed.inspect_err(|_| {
+        choice.host.count(HostCount::CxConnectFail, 1);
+        // Compat: a connection that was never there was ended by the other side.
+        cluster.stats.add(ClusterCounter::UpstreamCxDestroyRemote, 1);
+    })?;
     let local_address = stream.local_addr().ok().and_then(|address| address.as_inet());
     let opened = now();
+    cluster.stats.record(ClusterHistogram::UpstreamCxConnectMs, (opened - dialed_at).as_millis() as u64);
+    let facts = UpstreamConnection { id: cluster.next_connection_id(), dialed: dialed_at, connected: opened };
     let transport = dial.key();
-    Ok(Connection { stream, local_address, requests: 0, opened, idle_since: opened, transport, slot })
+    Ok(Connection {
+        stream,
+        local_address,
+        facts,
+        requests: 0,
+        busy: false,
+        counted: (0, 0),
+        opened,
+        idle_since: opened,
+        transport,
+        slot,
+    })
 }
 
 impl Connection {
     /// Counts a request about to be sent.
     pub fn begin_request(&mut self) {
         self.requests += 1;
+        self.busy = true;
+    }
+
+    /// Puts what was received and sent since into the cluster's counters.
+    fn count_bytes(&mut self) {
+        let Some(cluster) = self.slot.cluster.upgrade() else { return };
+        let now = (self.stream.bytes_received(), self.stream.bytes_sent());
+        cluster.stats.add(ClusterCounter::UpstreamCxRxBytesTotal, now.0 - self.counted.0);
+        cluster.stats.add(ClusterCounter::UpstreamCxTxBytesTotal, now.1 - self.counted.1);
+        self.counted = now;
     }
 
     /// Puts the connection back for the next request, unless its settings say that it has served long enough.
     /// Call it only when the last answer was complete and both sides want to go on.
     pub fn give_back(mut self, reuse: Reuse) {
+        self.count_bytes();
+        self.busy = false;
         let Some(host) = self.slot.host.upgrade() else { return };
         let served_all = reuse.requests_max > 0 && self.requests >= reuse.requests_max;
         let now = now();
@@ -199,6 +295,14 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.count_bytes();
+        let ended = if self.stream.peer_has_ended() { Ended::ByPeer } else { Ended::ByUs };
+        self.slot.count_end(ended, self.busy, self.opened);
+    }
+}
+
 impl Host {
     /// The latest used idle connection that is still open.
     fn take_idle(&self, transport: TransportKey) -> Option<Connection> {
@@ -208,6 +312,7 @@ impl Host {
             if connection.transport == transport && connection.stream.is_idle_alive() {
                 return Some(connection);
             }
+            // Dropped: closed by the server, or with bytes on it that nobody asked for.
         }
     }
 
@@ -222,6 +327,15 @@ impl Host {
                 && connection.stream.is_idle_alive()
         };
         let (kept, stale): (Vec<_>, Vec<_>) = self.idle.take().into_iter().partition(fresh);
+        let idle_too_long = |connection: &&Connection| {
+            idle_timeout.is_some_and(|max| now - connection.idle_since >= max)
+                && connection.stream.is_idle_alive()
+        };
+        for connection in stale.iter().filter(idle_too_long) {
+            if let Some(cluster) = connection.slot.cluster.upgrade() {
+                cluster.stats.add(ClusterCounter::UpstreamCxIdleTimeout, 1);
+            }
+        }
         *self.idle.borrow_mut() = kept;
         for connection in stale {
             if let Some(cluster) = connection.slot.cluster.upgrade() {

@@ -98,9 +98,51 @@ impl fmt::Display for Value<'_> {
             Value::Int(value) => write!(f, "{value}"),
             Value::Double(value) => write!(f, "{value}"),
             Value::String(text) => f.write_str(text),
-            Value::Duration(value) => write!(f, "{}s", value.as_secs_f64()),
+            Value::Duration(value) => write_span(f, *value),
             Value::List(_) => f.write_str("CelList value"),
             Value::Map(_) => f.write_str("CelMap value"),
+        }
+    }
+}
+
+/// A length of time in the largest unit that fits: `1h2m3.5s`, `1.5ms`, `495.588us`. Source: `absl::FormatDuration`.
+fn write_span(f: &mut fmt::Formatter<'_>, length: Duration) -> fmt::Result {
+    let nanos = length.subsec_nanos();
+    match (length.as_secs(), nanos) {
+        (0, 0) => f.write_str("0"),
+        (0, 1..1_000) => write!(f, "{nanos}ns"),
+        (0, 1_000..1_000_000) => write!(f, "{}us", f64::from(nanos) / 1e3),
+        (0, _) => write!(f, "{}ms", f64::from(nanos) / 1e6),
+        (seconds, _) => {
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            if hours > 0 {
+                write!(f, "{hours}h")?;
+            }
+            if minutes > 0 {
+                write!(f, "{minutes}m")?;
+            }
+            let rest = Duration::new(seconds % 60, nanos);
+            if rest.is_zero() { Ok(()) } else { write!(f, "{}s", rest.as_secs_f64()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_in_the_largest_unit_that_fits() {
+        for (nanos, text) in [
+            (0, "0"),
+            (7, "7ns"),
+            (495_588, "495.588us"),
+            (1_150_174, "1.150174ms"),
+            (2_500_000_000, "2.5s"),
+            (90_000_000_000, "1m30s"),
+            (3_723_500_000_000, "1h2m3.5s"),
+        ] {
+            assert_eq!(Value::Duration(Duration::from_nanos(nanos)).to_string(), text);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringsail_tls::TicketKeys;
 
+use crate::cel::Expression;
 use crate::compile::FileSecret;
 use crate::compile::report::Report;
 use crate::compile::slots::Slots;
@@ -34,7 +35,7 @@ pub(super) struct Context<'a> {
 
 /// Says what is wrong with an access-log format, given whether `%REQ_WITHOUT_QUERY(…)%` is known. Formats are
 /// compiled and rendered elsewhere; this is how a wrong one is refused here, with its field.
-pub type FormatCheck = fn(format: &str, req_without_query: bool) -> Result<(), String>;
+pub type FormatCheck = fn(format: &str, req_without_query: bool) -> Result<Vec<String>, String>;
 
 /// Names a compiled resource holds. While held, a name keeps its slot.
 #[derive(Clone, Debug, Default)]
@@ -136,10 +137,18 @@ impl<'a> Context<'a> {
 
     /// Refuses the resource when `format` cannot be rendered.
     pub(super) fn check_format(&mut self, field: &str, format: &str, req_without_query: bool) {
-        if let Some(check) = self.format_check
-            && let Err(problem) = check(format, req_without_query)
-        {
-            self.refuse::<()>(field, problem);
+        let Some(check) = self.format_check else { return };
+        match check(format, req_without_query) {
+            Ok(expressions) => {
+                for expression in expressions {
+                    if let Err(error) = Expression::parse(&expression) {
+                        self.refuse::<()>(field, format_args!("expression {expression:?}: {error}"));
+                    }
+                }
+            }
+            Err(problem) => {
+                self.refuse::<()>(field, problem);
+            }
         }
     }
 

@@ -112,6 +112,7 @@ fn virtual_host(cx: &mut Context<'_>, value: &pb::VirtualHost, body_max: u32) ->
         include_request_attempt_count: value.include_request_attempt_count,
         include_attempt_count_in_response: value.include_attempt_count_in_response,
         filters: filter_overrides(cx, &value.typed_per_filter_config),
+        metadata: metadata(cx, value.metadata.as_ref()),
         virtual_clusters: cx.each("virtual_clusters", &value.virtual_clusters, |cx, value| {
             let name = cx.intern(&value.name);
             Some(VirtualCluster { name, headers: cx.each("headers", &value.headers, header_match) })

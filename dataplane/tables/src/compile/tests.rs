@@ -475,8 +475,8 @@ fn tracing_providers_other_than_zipkin_and_opentelemetry_are_refused() {
 
 #[test]
 fn a_wrong_access_log_format_refuses_the_listener_with_its_field() {
-    fn check(format: &str, _: bool) -> Result<(), String> {
-        if format.contains("%NOPE%") { Err("unknown operator `NOPE`".to_owned()) } else { Ok(()) }
+    fn check(format: &str, _: bool) -> Result<Vec<String>, String> {
+        if format.contains("%NOPE%") { Err("unknown operator `NOPE`".to_owned()) } else { Ok(Vec::new()) }
     }
     let log = |format: Value| {
         manager_with(json!({"access_log": [{"name": "f", "typed_config": {

@@ -2,6 +2,7 @@
 
 use super::error::{FormatError, FormatProblem};
 use super::evaluate::Given;
+use super::extra::Extra;
 use super::operator::{Operator, Wanted, compile};
 use super::record::Record;
 use super::template::{Piece, split};
@@ -139,13 +140,18 @@ impl LogFormat {
     }
 }
 
-/// Says what is wrong with a format.
+/// The expressions in a format.
 ///
 /// # Errors
-/// With the sentence.
-pub fn check(format: &str, req_without_query: bool) -> Result<(), String> {
+/// With a sentence that says what is wrong with it.
+pub fn check(format: &str, req_without_query: bool) -> Result<Vec<String>, String> {
     let context = Context { req_without_query, ..Context::default() };
-    LogFormat::text(format, &context).map(|_| ()).map_err(|error| error.to_string())
+    let format = LogFormat::text(format, &context).map_err(|error| error.to_string())?;
+    let expressions = format.wanted.extras.into_iter().filter_map(|extra| match extra {
+        Extra::Expression { text, .. } => Some(text),
+        _ => None,
+    });
+    Ok(expressions.collect())
 }
 
 fn parts(format: &str, context: &Context<'_>, wanted: &mut Wanted) -> Result<Vec<Part>, FormatError> {
@@ -205,7 +211,7 @@ fn write_parts(parts: &[Part], record: &Record, omit_empty: bool, out: &mut Vec<
         match part {
             Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
             Part::Operator(operator) => {
-                if operator.write(record, out) == Given::Nothing && !omit_empty {
+                if operator.write(record, out, false) == Given::Nothing && !omit_empty {
                     out.push(b'-');
                 }
             }
@@ -221,7 +227,7 @@ fn write_json(json: &Json, record: &Record, omit_empty: bool, out: &mut Vec<u8>)
         Json::Fixed(text) => out.extend_from_slice(text.as_bytes()),
         Json::Value(operator) => {
             let start = out.len();
-            match operator.write(record, out) {
+            match operator.write(record, out, true) {
                 Given::Number | Given::Json => {}
                 Given::Text => quote_from(start, out),
                 Given::Nothing if omit_empty => return false,
@@ -235,12 +241,16 @@ fn write_json(json: &Json, record: &Record, omit_empty: bool, out: &mut Vec<u8>)
         }
         Json::List(items) => {
             out.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
+            let mut first = true;
+            for item in items {
+                let start = out.len();
+                if !first {
                     out.push(b',');
                 }
-                if !write_json(item, record, omit_empty, out) {
-                    out.extend_from_slice(b"null");
+                if write_json(item, record, omit_empty, out) {
+                    first = false;
+                } else {
+                    out.truncate(start);
                 }
             }
             out.push(b']');

@@ -163,7 +163,7 @@ impl GrpcLog {
                 request_body_bytes: record.bytes_received,
                 request_headers: fields(record, &self.request_headers),
                 upstream_header_bytes_sent: record.upstream_header_bytes_sent,
-                downstream_header_bytes_received: record.request_headers_bytes,
+                downstream_header_bytes_received: record.downstream_header_bytes_received,
             }),
             response: Some(pb::HttpResponseProperties {
                 response_code: (record.response_code > 0).then_some(record.response_code.into()),
@@ -173,7 +173,7 @@ impl GrpcLog {
                 response_trailers: fields(record, &self.response_trailers),
                 response_code_details: record.text(Text::ResponseCodeDetails).map(text).unwrap_or_default(),
                 upstream_header_bytes_received: record.upstream_header_bytes_received,
-                downstream_header_bytes_sent: record.response_headers_bytes,
+                downstream_header_bytes_sent: record.downstream_header_bytes_sent,
             }),
         }
     }
@@ -181,16 +181,16 @@ impl GrpcLog {
     fn common(&self, record: &Record) -> pb::AccessLogCommon {
         let own_text = |which| record.text(which).map(text).unwrap_or_default();
         let since_start = |point| record.time(point).and_then(wire_duration);
-        // Compat: known once connected, as in the text log.
-        let connected = record.upstream_local.is_some();
+        // Compat: a cluster is named once one of its endpoints was picked.
+        let picked = record.upstream_remote.is_some();
         let tags = self.tags.iter().filter_map(|tag| Some((tag.name().to_owned(), tag.value(record)?)));
         pb::AccessLogCommon {
             downstream_remote_address: record.downstream_remote.as_ref().map(address),
             downstream_direct_remote_address: record.downstream_direct_remote.as_ref().map(address),
             downstream_local_address: record.downstream_local.as_ref().map(address),
-            upstream_remote_address: record.upstream_remote.as_ref().filter(|_| connected).map(address),
+            upstream_remote_address: record.upstream_remote.as_ref().map(address),
             upstream_local_address: record.upstream_local.as_ref().map(address),
-            upstream_cluster: own_text(Text::UpstreamClusterRaw),
+            upstream_cluster: if picked { own_text(Text::UpstreamClusterRaw) } else { String::new() },
             start_time: Some(record.start_time.into()),
             time_to_last_rx_byte: since_start(TimePoint::RequestEnd),
             time_to_first_upstream_tx_byte: since_start(TimePoint::UpstreamSendBegin),
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(request.path, "/p");
         assert_eq!(request.request_headers, BTreeMap::from([("x-a".to_owned(), "a".to_owned())]));
         assert!(common.response_flags.as_ref().is_some_and(|flags| flags.upstream_connection_failure));
-        assert_eq!(common.upstream_remote_address, None, "it was not connected");
+        assert!(common.upstream_remote_address.is_some(), "it was picked, if not connected");
         assert_eq!(common.access_log_type, 6);
         let response = entry.response.as_ref().expect("set");
         assert_eq!(response.response_code, Some(503));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use super::extra::ExtraKind;
 use crate::flags::ResponseFlags;
 use crate::limits::{RECORD_HEADERS, RECORD_TEXT_BYTES};
 use crate::trace::TraceId;
@@ -42,6 +43,10 @@ pub struct Record {
     pub response_headers_bytes: u64,
     /// Trailer bytes of the answer.
     pub response_trailers_bytes: u64,
+    /// Bytes of header fields from the client, as on the wire.
+    pub downstream_header_bytes_received: u64,
+    /// Bytes of header fields to the client, as on the wire.
+    pub downstream_header_bytes_sent: u64,
     /// All bytes from the client for this request.
     pub downstream_wire_bytes_received: u64,
     /// All bytes to the client for this request.
@@ -78,11 +83,13 @@ pub struct Record {
     pub trace_id: Option<TraceId>,
     /// Span of the request, in tracing systems that tell it.
     pub span_id: Option<u64>,
-    times: [Option<Duration>; TimePoint::ALL.len()],
+    /// Nanoseconds since the beginning; before it they are negative.
+    times: [Option<i64>; TimePoint::ALL.len()],
     texts: [Option<Span>; Text::ALL.len()],
     headers: Vec<(u16, Span)>,
     /// Metadata: JSON, except for text, which is as it is.
     metadata: Vec<(u16, Span, bool)>,
+    extras: Vec<(u16, Span, ExtraKind)>,
     arena: Vec<u8>,
 }
 
@@ -206,8 +213,6 @@ indexed! {
         UpstreamCluster,
         /// `UPSTREAM_CLUSTER_RAW`: the cluster's name.
         UpstreamClusterRaw,
-        /// `UPSTREAM_HOST_NAME`
-        UpstreamHostName,
         /// `ROUTE_NAME`
         RouteName,
         /// `VIRTUAL_CLUSTER_NAME`
@@ -282,6 +287,12 @@ indexed! {
         UpstreamSendEnd,
         /// First answer byte from the upstream (`US_RX_BEG`).
         UpstreamReceiveBegin,
+        /// First byte of the answer's body from the upstream (`US_RX_BODY_BEG`).
+        UpstreamBodyBegin,
+        /// The last attempt begins.
+        UpstreamAttemptBegin,
+        /// The last attempt has a connection, or there is none for it.
+        UpstreamPoolReady,
         /// Last answer byte from the upstream (`US_RX_END`).
         UpstreamReceiveEnd,
         /// First answer byte to the client (`DS_TX_BEG`).
@@ -306,6 +317,8 @@ impl Default for Record {
             request_headers_bytes: 0,
             response_headers_bytes: 0,
             response_trailers_bytes: 0,
+            downstream_header_bytes_received: 0,
+            downstream_header_bytes_sent: 0,
             downstream_wire_bytes_received: 0,
             downstream_wire_bytes_sent: 0,
             upstream_wire_bytes_received: 0,
@@ -328,6 +341,7 @@ impl Default for Record {
             texts: [None; Text::ALL.len()],
             headers: Vec::new(),
             metadata: Vec::new(),
+            extras: Vec::new(),
             arena: Vec::new(),
         }
     }
@@ -353,11 +367,13 @@ impl Record {
     pub fn clear(&mut self) {
         let mut headers = std::mem::take(&mut self.headers);
         let mut metadata = std::mem::take(&mut self.metadata);
+        let mut extras = std::mem::take(&mut self.extras);
         let mut arena = std::mem::take(&mut self.arena);
         headers.clear();
         metadata.clear();
+        extras.clear();
         arena.clear();
-        *self = Self { headers, metadata, arena, ..Self::default() };
+        *self = Self { headers, metadata, extras, arena, ..Self::default() };
     }
 
     /// Sets a text value. An empty one counts as missing.
@@ -402,15 +418,42 @@ impl Record {
         Some((self.bytes(*span)?, *is_text))
     }
 
+    /// Sets a value that was looked up; `slot` is its place in [`Wanted::extras`](super::Wanted::extras).
+    pub fn push_extra(&mut self, slot: usize, value: &[u8], kind: ExtraKind) {
+        let Ok(slot) = u16::try_from(slot) else { return };
+        let span = self.store(value);
+        self.extras.push((slot, span, kind));
+    }
+
+    /// A value that was looked up.
+    pub(super) fn extra(&self, slot: usize) -> Option<(&[u8], ExtraKind)> {
+        let (_, span, kind) = self.extras.iter().find(|(s, ..)| usize::from(*s) == slot)?;
+        Some((self.bytes(*span)?, *kind))
+    }
+
     /// Notes when something happened, as time since the beginning.
     pub fn mark(&mut self, point: TimePoint, since_start: Duration) {
+        self.set_nanos(point, i64::try_from(since_start.as_nanos()).unwrap_or(i64::MAX));
+    }
+
+    /// Notes that something happened that long before the beginning.
+    pub fn mark_before(&mut self, point: TimePoint, until_start: Duration) {
+        self.set_nanos(point, -i64::try_from(until_start.as_nanos()).unwrap_or(i64::MAX));
+    }
+
+    fn set_nanos(&mut self, point: TimePoint, nanos: i64) {
         if let Some(slot) = self.times.get_mut(point as usize) {
-            *slot = Some(since_start);
+            *slot = Some(nanos);
         }
     }
 
-    /// When something happened, as time since the beginning.
+    /// When something happened, as time since the beginning; `None` also when it was before.
     pub fn time(&self, point: TimePoint) -> Option<Duration> {
+        self.nanos(point).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
+    }
+
+    /// When something happened, in nanoseconds since the beginning.
+    pub(super) fn nanos(&self, point: TimePoint) -> Option<i64> {
         self.times.get(point as usize).copied().flatten()
     }
 

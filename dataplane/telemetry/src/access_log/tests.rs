@@ -91,6 +91,18 @@ fn operators_give_their_values() {
         ("%UPSTREAM_HOST% %UPSTREAM_HOST_NAME% %UPSTREAM_REMOTE_ADDRESS%", "10.0.0.2:9080 10.0.0.2:9080 -"),
         ("%UPSTREAM_CONNECTION_ID% %UPSTREAM_REQUEST_ATTEMPT_COUNT%", "0 0"),
         ("%REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(SNI_FIRST)%", "- reviews:9080"),
+        ("%QUERY_PARAMS% %QUERY_PARAMS(DECODED):5%", "a=1&b=two&e= a=1&b"),
+        (
+            "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(8)%",
+            "10.0.0.0/16 fd00::/8",
+        ),
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(33)%", "-"),
+        (
+            r#"%COALESCE({"operators": [{"command": "REQ", "param": "x-none"}, "UPSTREAM_TLS_VERSION", "PROTOCOL"]}):4%"#,
+            "HTTP",
+        ),
+        ("%COMMON_DURATION(own:DS_TX_END)% %COMMON_DURATION(DS_RX_BEG:DS_RX_END)%", "- 1"),
+        ("%CEL(response.code)% %XFCC_VALUE(uri)% %BYTES_RETRANSMITTED%", "- - 0"),
         ("100%%", "100%"),
     ] {
         assert_eq!(line(format), expected, "{format}");
@@ -114,14 +126,11 @@ fn wrong_formats_are_refused_with_their_place() {
     assert_eq!(problem("%START_TIME(%q)%"), (0, P::BadParameter("START_TIME".into(), "%q".into())));
     assert_eq!(problem("%START_TIME:5%"), (0, P::NoLength("START_TIME".into())));
     assert_eq!(
-        problem("%COMMON_DURATION(a:b)%"),
-        (0, P::BadParameter("COMMON_DURATION".into(), "a:b".into()))
+        problem("%COMMON_DURATION(a:b:xx)%"),
+        (0, P::BadParameter("COMMON_DURATION".into(), "a:b:xx".into()))
     );
-    assert_eq!(problem("%CEL(request.host)%"), (0, P::Unsupported("CEL".into())));
-    assert_eq!(
-        problem("%METADATA(VIRTUAL_HOST:ns)%"),
-        (0, P::BadParameter("METADATA".into(), "VIRTUAL_HOST:ns".into()))
-    );
+    assert_eq!(problem("%START_TIME_LOCAL%"), (0, P::Unsupported("START_TIME_LOCAL".into())));
+    assert_eq!(problem("%METADATA(SECRET:ns)%"), (0, P::BadParameter("METADATA".into(), "SECRET:ns".into())));
     let long = "x".repeat(crate::limits::LOG_FORMAT_BYTES_MAX + 1);
     assert_eq!(problem(&long).1, P::TooLong);
     assert_eq!(

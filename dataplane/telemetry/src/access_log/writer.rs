@@ -723,6 +723,7 @@ mod tests {
             tags: vec![],
             events: vec![],
             failed: false,
+            remote_parent: false,
             tracestate: String::new(),
         };
         let queue = writer.queue();

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{QUANTILES, Selection, for_each, push_number, take};
+use super::{Buckets, QUANTILES, Selection, for_each, push_number, take};
 use crate::registry::Registry;
 
-/// Appends Envoy's JSON form: a list of names and values, then one object with the histograms.
+/// Appends Envoy's JSON form: a list of names and values, then one object with the histograms, if there are any.
 pub fn json(registry: &Registry, selection: Selection<'_>, out: &mut String) {
     let (snapshot, idle) = take(registry, &selection);
     let mut stats = String::new();
@@ -25,6 +25,16 @@ pub fn json(registry: &Registry, selection: Selection<'_>, out: &mut String) {
             }
             histograms.push_str("{\"name\":");
             push_json_string(name, &mut histograms);
+            if selection.buckets != Buckets::Summary {
+                histograms.push_str(",\"buckets\":[");
+                for (i, (bound, count)) in selection.buckets.of(values).into_iter().enumerate() {
+                    histograms.push_str(if i == 0 { "{\"upper_bound\":" } else { ",{\"upper_bound\":" });
+                    push_number(bound, &mut histograms);
+                    let _ = write!(histograms, ",\"interval\":0,\"cumulative\":{count}}}");
+                }
+                histograms.push_str("]}");
+                return;
+            }
             histograms.push_str(",\"values\":[");
             for (i, q) in QUANTILES.into_iter().enumerate() {
                 histograms.push_str(if i == 0 { "" } else { "," });
@@ -36,7 +46,16 @@ pub fn json(registry: &Registry, selection: Selection<'_>, out: &mut String) {
         },
     );
     out.push_str("{\"stats\":[");
+    if histograms.is_empty() {
+        out.push_str(stats.trim_end_matches(','));
+        out.push_str("]}\n");
+        return;
+    }
     out.push_str(&stats);
+    if selection.buckets != Buckets::Summary {
+        let _ = writeln!(out, "{{\"histograms\":[{histograms}]}}]}}");
+        return;
+    }
     out.push_str("{\"histograms\":{\"supported_quantiles\":[");
     for (i, q) in QUANTILES.into_iter().enumerate() {
         out.push_str(if i == 0 { "" } else { "," });

@@ -28,9 +28,55 @@ pub struct Selection<'a> {
     /// Show only names for which this is true (`?filter=`, or the bootstrap's stats matcher). It
     /// sees the full dotted name.
     pub filter: Option<&'a dyn Fn(&str) -> bool>,
+    /// Which kinds (`?type=`).
+    pub kinds: Kinds,
+    /// How histograms are shown (`?histogram_buckets=`).
+    pub buckets: Buckets,
     /// How many endpoints clusters have. The agent knows it from the tables; keeping it here for
     /// clusters without traffic would cost each of them a block.
     pub memberships: &'a [Membership<'a>],
+}
+
+/// Kinds of statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kinds {
+    /// All of them.
+    #[default]
+    All,
+    /// Counters.
+    Counters,
+    /// Gauges.
+    Gauges,
+    /// Histograms.
+    Histograms,
+    /// None of the kinds there are here.
+    Nothing,
+}
+
+/// How histograms are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Buckets {
+    /// By quantiles.
+    #[default]
+    Summary,
+    /// Each bucket with all below it.
+    Cumulative,
+    /// Each bucket by itself.
+    Disjoint,
+}
+
+impl Buckets {
+    /// Upper bounds and values of buckets, where buckets are shown.
+    fn of(self, values: &HistogramSnapshot) -> Vec<(f64, u64)> {
+        let bounded = values.cumulative().filter(|(bound, _)| bound.is_finite());
+        let mut below = 0;
+        bounded
+            .map(|(bound, count)| match self {
+                Self::Summary | Self::Cumulative => (bound, count),
+                Self::Disjoint => (bound, count - std::mem::replace(&mut below, count)),
+            })
+            .collect()
+    }
 }
 
 /// Endpoints of one cluster.
@@ -127,7 +173,8 @@ fn for_each(
     for (name, totals) in &snapshot.clusters {
         visit.scope(name, totals);
     }
-    for (name, gauges) in idle {
+    let gauges_shown = matches!(visit.selection.kinds, Kinds::All | Kinds::Gauges);
+    for (name, gauges) in idle.iter().filter(|_| gauges_shown) {
         for (gauge, value) in gauges {
             visit.value::<Cluster>(name, gauge.name(), *value);
         }
@@ -180,18 +227,20 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn scope<S: Scope>(&mut self, scope: &str, totals: &Totals<S>) {
-        for counter in S::Counter::ALL {
+        let kinds = self.selection.kinds;
+        let shows = |kind: Kinds| kinds == Kinds::All || kinds == kind;
+        for counter in S::Counter::ALL.iter().filter(|_| shows(Kinds::Counters)) {
             self.value::<S>(scope, counter.name(), totals.counter(*counter));
         }
-        if let Some(base) = S::BY_STATUS {
+        if let Some(base) = S::BY_STATUS.filter(|_| shows(Kinds::Counters)) {
             for (status, count) in totals.by_status() {
                 self.value::<S>(scope, &format!("{base}_{status}"), count);
             }
         }
-        for gauge in S::Gauge::ALL {
+        for gauge in S::Gauge::ALL.iter().filter(|_| shows(Kinds::Gauges)) {
             self.value::<S>(scope, gauge.name(), totals.gauge(*gauge));
         }
-        for histogram in S::Histogram::ALL {
+        for histogram in S::Histogram::ALL.iter().filter(|_| shows(Kinds::Histograms)) {
             let values = totals.histogram(*histogram);
             full_name::<S>(&mut self.name, scope, histogram.name());
             if values.count() > 0 && self.selection.shows(&self.name) {
@@ -205,13 +254,18 @@ impl Visit<'_> {
         if let Some(version) = &snapshot.istio_build {
             self.name.clear();
             let _ = write!(self.name, "{NAMESPACE}.istio_build.component.proxy.tag.{version}");
-            if self.selection.shows(&self.name) {
+            if matches!(self.selection.kinds, Kinds::All | Kinds::Gauges) && self.selection.shows(&self.name)
+            {
                 (self.number)(&self.name, 1);
             }
         }
         for metric in IstioMetric::ALL {
             for series in &snapshot.istio {
-                let (counter, histogram) = (series.counter(metric), series.histogram(metric));
+                let kinds = self.selection.kinds;
+                let counter =
+                    series.counter(metric).filter(|_| matches!(kinds, Kinds::All | Kinds::Counters));
+                let histogram =
+                    series.histogram(metric).filter(|_| matches!(kinds, Kinds::All | Kinds::Histograms));
                 if counter.is_none() && histogram.is_none() {
                     continue;
                 }

@@ -25,7 +25,13 @@ fn shown(show: fn(&Registry, Selection<'_>, &mut String), selection: Selection<'
     out
 }
 
-const USED: Selection<'static> = Selection { used_only: true, filter: None, memberships: &[] };
+const USED: Selection<'static> = Selection {
+    used_only: true,
+    filter: None,
+    memberships: &[],
+    kinds: Kinds::All,
+    buckets: Buckets::Summary,
+};
 
 #[test]
 fn text_is_sorted_and_has_histograms_last() {

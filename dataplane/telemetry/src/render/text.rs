@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{QUANTILES, Selection, for_each, push_number, take};
+use super::{Buckets, QUANTILES, Selection, for_each, push_number, take};
 use crate::registry::Registry;
 
 /// Appends `name: value` lines as Envoy writes them.
@@ -20,7 +20,14 @@ pub fn text(registry: &Registry, selection: Selection<'_>, out: &mut String) {
         &mut |name, value| numbers.push(format!("{name}: {value}\n")),
         &mut |name, values| {
             let mut line = format!("{name}:");
-            for q in QUANTILES {
+            if selection.buckets != Buckets::Summary {
+                for (bound, count) in selection.buckets.of(values) {
+                    line.push_str(" B");
+                    push_number(bound, &mut line);
+                    let _ = write!(line, "(0,{count})");
+                }
+            }
+            for q in QUANTILES.into_iter().filter(|_| selection.buckets == Buckets::Summary) {
                 line.push_str(" P");
                 push_number(q, &mut line);
                 line.push_str("(nan,");

@@ -17,8 +17,10 @@ pub struct OtlpTracer {
     pub resource: Vec<(String, String)>,
 }
 
-/// Flags of a span that say where it comes from: sampled, and whether the parent is elsewhere is known.
+/// Flags of a span that say where it comes from: sampled, and it is known whether the parent is elsewhere.
 const FLAGS_SAMPLED: u32 = 0x101;
+/// The parent is elsewhere.
+const FLAG_REMOTE: u32 = 0x200;
 
 impl OtlpTracer {
     /// The message for these spans.
@@ -52,7 +54,7 @@ pub(crate) fn span(span: &Span) -> pb::Span {
         span_id: span.context.span.to_be_bytes().to_vec(),
         trace_state: span.tracestate.clone(),
         parent_span_id: span.context.parent.map(|parent| parent.to_be_bytes().to_vec()).unwrap_or_default(),
-        flags: FLAGS_SAMPLED,
+        flags: if span.remote_parent { FLAGS_SAMPLED | FLAG_REMOTE } else { FLAGS_SAMPLED },
         name: span.name.clone(),
         kind: match span.kind {
             Kind::Server => pb::span::SpanKind::Server,

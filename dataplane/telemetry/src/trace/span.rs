@@ -26,6 +26,8 @@ pub struct Span {
     pub events: Vec<(Duration, &'static str)>,
     /// Whether the operation failed.
     pub failed: bool,
+    /// The parent is a span of another process.
+    pub remote_parent: bool,
     /// `tracestate` as it came.
     pub tracestate: String,
 }

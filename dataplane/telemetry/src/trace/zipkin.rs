@@ -45,7 +45,9 @@ impl ZipkinTracer {
         let family = if self.address.is_ipv4() { "ipv4" } else { "ipv6" };
         let _ = write!(json, ",\"{family}\":\"{}\",\"port\":0}}", self.address);
         json.push_str(",\"tags\":{");
-        for (i, (name, value)) in span.tags.iter().enumerate() {
+        // Compat: a tag without a value is none.
+        let tags = span.tags.iter().filter(|(_, value)| !value.is_empty());
+        for (i, (name, value)) in tags.enumerate() {
             if i > 0 {
                 json.push(',');
             }
@@ -95,6 +97,7 @@ mod tests {
             tags: vec![],
             events: vec![(Duration::from_micros(9), "first")],
             failed: false,
+            remote_parent: false,
             tracestate: String::new(),
         };
         span.tag("http.method", "GET");

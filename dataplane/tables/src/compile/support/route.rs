@@ -91,7 +91,7 @@ pub(super) static VIRTUAL_HOST: Message = Message {
         row(21, "matcher", Refused("matcher trees are not supported")),
         row(22, "request_mirror_policies", Repeated(&MIRROR_POLICY)),
         row(23, "include_is_timeout_retry_header", Ignored("a header for the upstream's information")),
-        row(24, "metadata", Ignored("kept in the raw resource")),
+        row(24, "metadata", Message(&METADATA)),
         row(25, "request_body_buffer_limit", Supported),
         row(26, "route_specifiers", Refused(UNSUPPORTED)),
     ],
