@@ -33,7 +33,9 @@ use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::ads::Backoff;
-use crate::limits::{CONNECT_TIMEOUT, EXPORT_CALL_TIMEOUT, EXPORT_DESTINATIONS_MAX, EXPORT_TRIES_MAX};
+use crate::limits::{
+    CONNECT_TIMEOUT, EXPORT_CALL_TIMEOUT, EXPORT_DESTINATIONS_MAX, EXPORT_PAUSE_MAX, EXPORT_TRIES_MAX,
+};
 use crate::state::State;
 
 /// Takes batches until there are no more.
@@ -194,7 +196,7 @@ async fn work(destination: Arc<Destination>, mut queue: mpsc::Receiver<Batch>, s
                     }
                 }
             }
-            tokio::time::sleep(pause.next()).await;
+            tokio::time::sleep(pause.next().min(EXPORT_PAUSE_MAX)).await;
         };
         match outcome {
             Ok(()) => {

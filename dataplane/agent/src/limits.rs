@@ -87,6 +87,9 @@ pub const EXPORT_BATCHES_MAX: usize = 256;
 /// Collectors at once. Configuration names a handful.
 pub const EXPORT_DESTINATIONS_MAX: usize = 64;
 
+/// Longest pause between them: what waits behind a batch is not to be lost for it.
+pub const EXPORT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
 /// Attempts to reach a collector with one batch.
 pub const EXPORT_TRIES_MAX: u32 = 3;
 

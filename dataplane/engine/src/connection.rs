@@ -13,7 +13,7 @@ use ringsail_runtime::time::sleep_until;
 use ringsail_tables::Tables;
 use ringsail_tables::filter_chain::{ConnectionFacts, Terminal};
 use ringsail_tables::hcm::HttpConnectionManager;
-use ringsail_telemetry::HttpCounter;
+use ringsail_telemetry::{HttpCounter, HttpStats};
 
 use crate::filters::local_rate_limit;
 use crate::serving::{ChainVersion, ServingChain, ServingListener};
@@ -122,9 +122,7 @@ impl Connection {
     }
 
     /// Puts what was received and sent since into the counters of its HTTP connection manager.
-    pub fn count_bytes(&self) {
-        let chain = self.chain.borrow().version();
-        let Some(stats) = chain.http_stats() else { return };
+    pub fn count_bytes(&self, stats: &HttpStats) {
         let (received, sent) = self.counted.get();
         let now = (self.stream.bytes_received(), self.stream.bytes_sent());
         stats.add(HttpCounter::DownstreamCxRxBytesTotal, now.0 - received);

@@ -314,7 +314,7 @@ impl<'a> Exchange<'a> {
             Found::Nothing => {
                 let answered = filter::request(self, source, None).await?;
                 if answered.is_none() {
-                    self.facts.connection.count(HttpCounter::RqTotal);
+                    self.facts.count(HttpCounter::RqTotal);
                 }
                 return answered.map(Outcome::Ended).ok_or(Failure::RouteNotFound);
             }
@@ -335,7 +335,7 @@ impl<'a> Exchange<'a> {
             return Ok(Outcome::Ended(ending));
         }
 
-        self.facts.connection.count(HttpCounter::RqTotal);
+        self.facts.count(HttpCounter::RqTotal);
 
         // Answer here, or forward: attempts until one gives an answer that is wanted, then that answer.
         let forward = match &found.route.action {
@@ -406,6 +406,13 @@ impl<'a> Facts<'a> {
     /// Counters of the connection manager.
     pub fn http_stats(&self) -> Option<&'a HttpStats> {
         self.chain.http_stats()
+    }
+
+    /// Counts for the connection manager.
+    fn count(&self, counter: HttpCounter) {
+        if let Some(stats) = self.http_stats() {
+            stats.add(counter, 1);
+        }
     }
 
     /// Milliseconds from the request's head to `at`.

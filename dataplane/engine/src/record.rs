@@ -110,12 +110,6 @@ pub fn exchange(exchange: &Exchange<'_>) {
         }
         stats.record(HttpHistogram::DownstreamRqTime, length.as_millis() as u64);
     }
-    facts.connection.count_bytes();
-    if facts.progress.upgraded.get()
-        && let Some(stats) = facts.http_stats()
-    {
-        stats.lower(HttpGauge::DownstreamCxUpgradesActive, 1);
-    }
     crate::telemetry::exchange(exchange, length);
     trace::finish(exchange, length);
     write(exchange, RecordKind::DownstreamEnd, length);

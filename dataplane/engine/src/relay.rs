@@ -281,7 +281,7 @@ async fn relayed(
             Either::Left(fate) | Either::Right(fate) => fate,
         }
     };
-    if let (Fate::Faulted, Some(upstream)) = (fate, Rc::into_inner(upstream)) {
+    if let (Fate::Faulted, Some(mut upstream)) = (fate, Rc::into_inner(upstream)) {
         upstream.stream.reset_when_dropped();
     }
     fate

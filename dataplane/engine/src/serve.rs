@@ -95,17 +95,20 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let connection = &self.connection;
-        connection.count_bytes();
+        let chain = connection.chain.borrow().version();
+        let Some(stats) = chain.http_stats() else { return };
+        connection.count_bytes(stats);
         let by_client = connection.stream.peer_has_ended();
-        connection.count(if by_client {
-            HttpCounter::DownstreamCxDestroyRemote
-        } else {
-            HttpCounter::DownstreamCxDestroyLocal
-        });
-        if let Some(stats) = connection.chain.borrow().version().http_stats() {
-            let length = now().saturating_duration_since(connection.opened);
-            stats.record(HttpHistogram::DownstreamCxLengthMs, length.as_millis() as u64);
-        }
+        stats.add(
+            if by_client {
+                HttpCounter::DownstreamCxDestroyRemote
+            } else {
+                HttpCounter::DownstreamCxDestroyLocal
+            },
+            1,
+        );
+        let length = now().saturating_duration_since(connection.opened);
+        stats.record(HttpHistogram::DownstreamCxLengthMs, length.as_millis() as u64);
     }
 }
 

@@ -14,10 +14,13 @@
 
 pub mod backend;
 pub mod case;
+pub mod collector;
 pub mod differences;
 pub mod http2;
 pub mod random;
 pub mod rate_limits;
 pub mod scenario;
+pub mod stats;
 pub mod suite;
 pub mod suites;
+pub mod wire;

@@ -130,6 +130,12 @@ impl Scenario {
         self
     }
 
+    /// Merges `fields` into those of the connection manager.
+    pub fn manager_too(mut self, fields: Value) -> Scenario {
+        merge(self.manager.get_or_insert(json!({})), fields);
+        self
+    }
+
     /// Sends one request with `fields`, lines that each end in CRLF.
     pub fn sends(self, fields: &'static str) -> Scenario {
         self.does(move |run| run.exchange(fields))

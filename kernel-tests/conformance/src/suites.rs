@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use crate::differences;
 use crate::suite::{Outcome, Selection, Suite};
 
+mod access_log;
 mod balancing;
 mod buffer;
+mod collectors;
 mod connections;
 mod filters;
 mod grpc_stats;
@@ -64,6 +66,8 @@ pub fn all() -> Vec<Area> {
         http2::suite(),
         grpc_web::suite(),
         grpc_stats::suite(),
+        access_log::suite(),
+        collectors::suite(),
     ];
     [Area::Replies, Area::Tcp].into_iter().chain(suites.map(Area::Scenarios)).collect()
 }

@@ -39,7 +39,8 @@ impl Peer {
 
     /// Starts `binary` with `template` as its bootstrap and `arguments` after the common ones.
     ///
-    /// In the template every string `"ADMIN"` and `"ACCESS_LOG"` is replaced (admin port, log path), and every
+    /// In the template every string `"ADMIN"` and `"ACCESS_LOG"` is replaced (admin port, log path), strings that begin
+    /// with `ACCESS_LOG.` are files beside the log, and every
     /// number `port_value` that is 0 in a listener is replaced by a free port, in order; [`Peer::address`] gives it.
     pub fn start_with(
         name: &'static str,
@@ -65,7 +66,8 @@ impl Peer {
         let log = folder.path().join("access.log");
         let text = serde_json::to_string_pretty(&bootstrap)?
             .replace(&format!("\"{ADMIN_PLACEHOLDER}\""), &admin.port().to_string())
-            .replace(ACCESS_LOG_PLACEHOLDER, &log.to_string_lossy());
+            .replace(&format!("\"{ACCESS_LOG_PLACEHOLDER}\""), &format!("\"{}\"", log.display()))
+            .replace(&format!("\"{ACCESS_LOG_PLACEHOLDER}."), &format!("\"{}.", log.display()));
         let config = folder.path().join("bootstrap.json");
         fs::write(&config, text)?;
         let output = File::create(folder.path().join("output.log"))?;

@@ -390,6 +390,10 @@ fn set_course(x: &mut Exchange<'_>, plan: &Plan, history: &History) -> Result<Co
     };
     let Some(choice) = state.pick(&cluster, wish) else {
         state.stats.add(ClusterCounter::UpstreamCxNoneHealthy, 1);
+        if cluster.endpoints.iter().next().is_none() {
+            // Compat: of no endpoints too few are healthy.
+            state.stats.add(ClusterCounter::LbHealthyPanic, 1);
+        }
         return Err(Failure::NoHealthyUpstream);
     };
     let too_large = |_| Failure::HeadTooLargeAfterEdits;

@@ -221,7 +221,8 @@ pub(crate) fn fill(record: &mut Record, shown: &Shown, exchange: &Exchange<'_>) 
     }
     if !wanted.extras.is_empty() {
         let attributes = ExchangeAttributes { x: exchange, length: record.duration.unwrap_or_default() };
-        fill_extras(record, shown, exchange.facts.chain, &attributes);
+        let upstream = exchange.trail.upstream_tls.as_deref();
+        fill_extras(record, shown, (exchange.facts.chain, upstream), &attributes);
         if let Some(slot) = wanted.extras.iter().position(|extra| *extra == Extra::HostName) {
             with_endpoint(exchange, |endpoint| {
                 if let Some(name) = endpoint.hostname.as_deref().filter(|name| !name.is_empty()) {
@@ -238,11 +239,17 @@ pub(crate) fn fill(record: &mut Record, shown: &Shown, exchange: &Exchange<'_>) 
 
 /// The same of a relayed connection.
 pub(super) fn fill_connection(record: &mut Record, shown: &Shown, attributes: &ConnectionAttributes<'_>) {
-    fill_extras(record, shown, attributes.version, attributes);
+    let upstream = attributes.trail.upstream_tls.as_deref();
+    fill_extras(record, shown, (attributes.version, upstream), attributes);
     fill_unique_id(record, shown);
 }
 
-fn fill_extras(record: &mut Record, shown: &Shown, chain: &ChainVersion, attributes: &dyn Attributes) {
+fn fill_extras(
+    record: &mut Record,
+    shown: &Shown,
+    (chain, upstream): (&ChainVersion, Option<&Facts>),
+    attributes: &dyn Attributes,
+) {
     for (slot, extra) in shown.wanted.extras.iter().enumerate() {
         match extra {
             Extra::Expression { typed, .. } => {
@@ -256,7 +263,7 @@ fn fill_extras(record: &mut Record, shown: &Shown, chain: &ChainVersion, attribu
             }
             Extra::FilterState { key, form } => push_filter_state(record, slot, (key, form), attributes),
             Extra::Tls(value) => {
-                if let Some(text) = tls_value(*value) {
+                if let Some(text) = tls_value(*value, upstream) {
                     record.push_extra(slot, text.as_bytes(), ExtraKind::Text);
                 }
             }
@@ -269,10 +276,14 @@ fn fill_extras(record: &mut Record, shown: &Shown, chain: &ChainVersion, attribu
     }
 }
 
-/// What TLS tells of either connection. Plaintext tells nothing.
-fn tls_value(value: TlsValue) -> Option<String> {
-    let _ = value;
-    None
+/// What no record holds of the TLS session of the upstream connection.
+fn tls_value(value: TlsValue, upstream: Option<&Facts>) -> Option<String> {
+    match value {
+        TlsValue::UpstreamServerName => upstream.map(|facts| facts.server_name.to_string()),
+        // Not known here.
+        _ => None,
+    }
+    .filter(|text| !text.is_empty())
 }
 
 /// A value of an expression with its own type.

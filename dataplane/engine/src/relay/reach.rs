@@ -91,6 +91,8 @@ pub(super) async fn connect(
         match upstream::open(&state, &choice, &dial, permit).await {
             Ok(upstream) => {
                 choice.host.tell(Outcome::Reached);
+                // Compat: a relayed connection is one request.
+                state.stats.add(ClusterCounter::UpstreamRqTotal, 1);
                 trail.upstream_local = upstream.local_address;
                 trail.upstream_tls = upstream.stream.tls().cloned();
                 trail.upstream_connection = Some(upstream.facts);

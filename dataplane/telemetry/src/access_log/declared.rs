@@ -79,6 +79,9 @@ impl<T> Places<T> {
     }
 }
 
+/// A place that was given back, with what was there.
+pub(super) type Left<T, P> = (u32, Option<(Arc<T>, P)>);
+
 /// The places, as the writer sees them, with what waits to be sent of each.
 #[derive(Debug)]
 pub(super) struct Known<T, P> {
@@ -122,11 +125,7 @@ impl<T, P: Default> Known<T, P> {
 
     /// The places that nothing can come to any more, taken out. `seen` messages were received, `waiting` are in the
     /// queue: a place is given back after the last message for it was sent.
-    pub(super) fn left(
-        &mut self,
-        seen: u64,
-        waiting: impl FnOnce() -> usize,
-    ) -> Vec<(u32, Option<(Arc<T>, P)>)> {
+    pub(super) fn left(&mut self, seen: u64, waiting: impl FnOnce() -> usize) -> Vec<Left<T, P>> {
         if !self.given_back.is_empty() {
             let slots: Vec<u32> = self.given_back.try_iter().collect();
             // Asked after they were given back: what was sent before is among those that wait.
