@@ -9,3 +9,4 @@ pub mod hash;
 pub mod local_rate_limit;
 pub mod mirror;
 pub mod rate_limit;
+pub mod rbac;

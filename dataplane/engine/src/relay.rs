@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use ringsail_runtime::time::{now, sleep, sleep_until};
 use ringsail_runtime::{Either, race};
 use ringsail_tables::ClusterSlot;
+use ringsail_tables::rbac::NoRequest;
 use ringsail_tables::tcp_fault::{Drawn, TcpFault};
 use ringsail_tables::tcp_proxy::LogTimes;
 use ringsail_telemetry::access_log::RecordKind;
 use ringsail_telemetry::{ResponseFlag, TcpCounter};
 
 use crate::connection::Connection;
+use crate::filters::rbac;
 use crate::inflow::Inflow;
 use crate::record;
 use crate::serve::Established;
@@ -77,7 +79,12 @@ pub async fn relay(shard: Rc<Shard>, established: Established) {
             Fate::Idle => stats.add(TcpCounter::IdleTimeout, 1),
             Fate::TooOld => stats.add(TcpCounter::MaxDownstreamConnectionDuration, 1),
             Fate::NoCluster => stats.add(TcpCounter::DownstreamCxNoRoute, 1),
-            Fate::Unreachable | Fate::Ended | Fate::UpstreamReset | Fate::ClientReset | Fate::Faulted => {}
+            Fate::Unreachable
+            | Fate::Ended
+            | Fate::UpstreamReset
+            | Fate::ClientReset
+            | Fate::Faulted
+            | Fate::Denied => {}
         }
     }
     let live = live.take().or_else(|| telemetry::connected(&shard, &connection, &trail, &counts));
@@ -90,7 +97,7 @@ pub async fn relay(shard: Rc<Shard>, established: Established) {
                 connection.stream.reset();
             }
         }
-        Fate::Ended | Fate::Idle | Fate::TooOld | Fate::ClientReset => {}
+        Fate::Ended | Fate::Idle | Fate::TooOld | Fate::ClientReset | Fate::Denied => {}
     }
 }
 
@@ -129,6 +136,8 @@ enum Fate {
     TooOld,
     /// Broken on purpose.
     Faulted,
+    /// The client may not use it.
+    Denied,
 }
 
 /// What a connection needs of its TCP proxy, which may change under it.
@@ -208,9 +217,30 @@ async fn serve(
         Fate::TooOld => trail.flag(ResponseFlag::DurationTimeout),
         Fate::NoCluster => trail.flag(ResponseFlag::NoClusterFound),
         Fate::Faulted => trail.flag(ResponseFlag::FaultInjected),
-        Fate::Unreachable | Fate::Ended | Fate::ClientReset | Fate::Idle => {}
+        Fate::Unreachable | Fate::Ended | Fate::ClientReset | Fate::Idle | Fate::Denied => {}
     }
     fate
+}
+
+/// Why access control does not let the connection pass, as its filter chain says at this moment.
+fn refusal(shard: &Shard, connection: &Connection) -> Option<String> {
+    let chain = connection.enter(shard).chain;
+    let subject = rbac::of_connection(connection);
+    let count = |counter| {
+        if let ChainStats::Tcp(stats) = &chain.stats {
+            stats.add(counter, 1);
+        }
+    };
+    chain.chain().access.iter().find_map(|filter| {
+        let verdict = rbac::judge(filter, &NoRequest, &subject);
+        if let Some(shadow) = verdict.shadow {
+            count(if shadow.allowed { TcpCounter::RbacShadowAllowed } else { TcpCounter::RbacShadowDenied });
+        }
+        if let Some(enforced) = verdict.enforced {
+            count(if enforced.allowed { TcpCounter::RbacAllowed } else { TcpCounter::RbacDenied });
+        }
+        verdict.refusal()
+    })
 }
 
 async fn relayed(
@@ -261,8 +291,16 @@ async fn relayed(
         ends_after: fault.half_close_after_bytes,
         bytes_per_second: fault.bytes_per_second,
     };
+    let denied = Cell::new(None);
     let fate = {
-        let both = both_ways((&connection.stream, inflow), (&upstream.stream, greeting), counts, limits);
+        let client = (&connection.stream, inflow);
+        let admits = || {
+            let refusal = refusal(shard, connection);
+            let admitted = refusal.is_none();
+            denied.set(refusal);
+            admitted
+        };
+        let both = both_ways(client, (&upstream.stream, greeting), counts, limits, admits);
         let timers = async {
             let periodic = log_periodically(shard, connection, settings.log_times.interval, trail, counts);
             let reset = async {
@@ -281,6 +319,9 @@ async fn relayed(
             Either::Left(fate) | Either::Right(fate) => fate,
         }
     };
+    if let Some(reason) = denied.take() {
+        trail.termination = reason.into();
+    }
     if let (Fate::Faulted, Some(mut upstream)) = (fate, Rc::into_inner(upstream)) {
         upstream.stream.reset_when_dropped();
     }

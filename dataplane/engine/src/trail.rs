@@ -27,6 +27,8 @@ pub struct Trail {
     pub status: u16,
     /// `RESPONSE_CODE_DETAILS`.
     pub details: Cow<'static, str>,
+    /// `CONNECTION_TERMINATION_DETAILS`: why we ended a relayed connection.
+    pub termination: Cow<'static, str>,
     /// Response flags in the order they were set.
     pub flags: ResponseFlags,
     /// Name of the route.
@@ -67,6 +69,7 @@ impl Default for Trail {
             start: UNIX_EPOCH,
             status: 0,
             details: Cow::Borrowed(""),
+            termination: Cow::Borrowed(""),
             flags: ResponseFlags::new(),
             route_name: String::new(),
             cluster_name: String::new(),
@@ -93,6 +96,7 @@ impl Trail {
         self.start = start;
         self.status = 0;
         self.details = Cow::Borrowed("");
+        self.termination = Cow::Borrowed("");
         self.flags = ResponseFlags::new();
         self.route_name.clear();
         self.cluster_name.clear();

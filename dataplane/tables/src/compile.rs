@@ -38,6 +38,7 @@ mod mirror;
 mod outlier;
 mod policy;
 mod rate_limit;
+mod rbac;
 mod report;
 mod route;
 mod route_action;

@@ -17,6 +17,7 @@ use crate::gate::Gate;
 use crate::hcm::HttpConnectionManager;
 use crate::istio::IstioStats;
 use crate::metadata::Metadata;
+use crate::rbac::RbacFilter;
 use crate::strings::Str;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::ServerTls;
@@ -34,6 +35,8 @@ pub struct FilterChain {
     pub terminal: Terminal,
     /// TLS that the client has to speak; `None` is plain TCP.
     pub tls: Option<Arc<ServerTls>>,
+    /// Who may use a connection, asked in order at its first byte; of chains that end in a TCP proxy.
+    pub access: Box<[Arc<RbacFilter>]>,
     /// Istio's metrics of connections (`istio.stats` as a network filter); those of requests are the connection
     /// manager's.
     pub stats: Option<Arc<IstioStats>>,

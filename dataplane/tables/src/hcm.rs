@@ -14,6 +14,7 @@ use crate::istio::{IstioStats, PeerMetadata};
 use crate::local_reply::LocalReplies;
 use crate::policy::{Buffering, Fault};
 use crate::rate_limit::{GlobalRateLimit, LocalRateLimit};
+use crate::rbac::RbacFilter;
 use crate::route::Upgrade;
 use crate::strings::Str;
 use crate::tracing::Tracing;
@@ -263,6 +264,13 @@ pub enum HttpFilter {
     Buffer(Arc<Buffering>),
     /// `envoy.filters.http.header_mutation`.
     HeaderMutation(Arc<MutationFilter>),
+    /// `envoy.filters.http.rbac`; settings of the chain, which routes may replace.
+    Rbac {
+        /// The filter's name, by which routes mean it.
+        name: Str,
+        /// The settings.
+        settings: Arc<RbacFilter>,
+    },
     /// `envoy.filters.http.router`; the last one.
     Router(Router),
 }

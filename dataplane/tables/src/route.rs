@@ -35,6 +35,7 @@ use crate::ids::RouteConfigId;
 use crate::metadata::Metadata;
 use crate::policy::{Buffering, CorsPolicy, Fault, RetryPolicy};
 use crate::rate_limit::{GlobalRateLimitOfRoute, LocalRateLimit, Rule, VirtualHostRules};
+use crate::rbac::RbacFilter;
 use crate::request::{Request, split_path, with_header, without_port};
 use crate::strings::Str;
 use crate::subset::Criteria;
@@ -157,6 +158,8 @@ pub struct FilterOverrides {
     pub buffer: Override<Buffering>,
     /// `envoy.filters.http.header_mutation`.
     pub mutations: Override<HeaderMutations>,
+    /// `envoy.filters.http.rbac`, by the name of the filter they are for: a chain may have several.
+    pub rbac: Box<[(Str, Override<RbacFilter>)]>,
 }
 
 /// A setting that a more specific level may replace or switch off.
@@ -452,6 +455,14 @@ impl<'t> RouteMatch<'t> {
     /// What the route says about the limit that a service keeps.
     pub fn rate_limit(&self) -> Option<&'t Arc<GlobalRateLimitOfRoute>> {
         most_specific(self.overrides().map(|filters| &filters.rate_limit), None)
+    }
+
+    /// Access control: of the weighted cluster, route, virtual host or route configuration, or the chain's filter
+    /// `name` itself.
+    pub fn rbac(&self, name: &str, chain: &'t Arc<RbacFilter>) -> Option<&'t Arc<RbacFilter>> {
+        let of_level = |filters: &'t FilterOverrides| filters.rbac.iter().find(|(other, _)| &**other == name);
+        let levels = self.overrides().filter_map(of_level).map(|(_, settings)| settings);
+        most_specific(levels, Some(chain))
     }
 
     /// Header mutations of the filter, then of each level that has some: the most specific level first, or last where

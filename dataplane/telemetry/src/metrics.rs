@@ -378,6 +378,10 @@ scope! {
         CorsOriginValid = "cors.origin_valid",
         /// Cross-origin requests whose origin is not allowed.
         CorsOriginInvalid = "cors.origin_invalid",
+        /// Requests that rules on trial would let pass.
+        RbacShadowAllowed = "rbac.shadow_allowed",
+        /// Requests they would refuse.
+        RbacShadowDenied = "rbac.shadow_denied",
         /// Requests traced by chance.
         TracingRandomSampling = "tracing.random_sampling",
         /// Requests traced because of `x-envoy-force-trace`.
@@ -478,6 +482,14 @@ scope! {
         DownstreamCxRxBytesTotal = "downstream_cx_rx_bytes_total",
         /// Bytes sent to clients.
         DownstreamCxTxBytesTotal = "downstream_cx_tx_bytes_total",
+        /// Connections that rules of access control let pass.
+        RbacAllowed = "rbac.allowed",
+        /// Connections they refused.
+        RbacDenied = "rbac.denied",
+        /// Connections that rules on trial would let pass.
+        RbacShadowAllowed = "rbac.shadow_allowed",
+        /// Connections they would refuse.
+        RbacShadowDenied = "rbac.shadow_denied",
         /// Connections closed after the idle timeout.
         IdleTimeout = "idle_timeout",
         /// Connections closed after their longest duration.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::differences;
 use crate::suite::{Outcome, Selection, Suite};
 
+mod access;
 mod access_log;
 mod balancing;
 mod buffer;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Area> {
         filters::suite(),
         buffer::suite(),
         header_mutation::suite(),
+        access::suite(),
         limits::suite(),
         local_replies::suite(),
         internal_redirects::suite(),

@@ -9,8 +9,10 @@ use ringsail_runtime::publish::Current;
 use ringsail_runtime::time::{now, sleep};
 use ringsail_tables::Tables;
 use ringsail_tables::hcm::HttpFilter;
+use ringsail_tables::metadata::Metadata;
 use ringsail_tables::policy::{CorsPolicy, Fault};
 use ringsail_tables::rate_limit::{GlobalRateLimit, LocalRateLimit, Surroundings, service};
+use ringsail_tables::rbac::RbacFilter;
 use ringsail_tables::route::RouteMatch;
 use ringsail_tables::template::Values;
 use ringsail_telemetry::{ClusterCounter, HttpCounter, ResponseFlag};
@@ -19,7 +21,7 @@ use super::reply::Reply;
 use super::{Ending, Exchange, Source, values};
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::filters::{cors, fault, grpc_stats, grpc_web, local_rate_limit, mirror, rate_limit};
+use crate::filters::{cors, fault, grpc_stats, grpc_web, local_rate_limit, mirror, rate_limit, rbac};
 use crate::forward::together;
 use crate::grpc;
 use crate::headers::edits;
@@ -133,6 +135,14 @@ pub(super) async fn request(
                         .map_err(|_| Failure::HeadTooLargeAfterEdits)?;
                 }
             }
+            HttpFilter::Rbac { name, settings } => {
+                let filter = found.map_or(Some(settings), |found| found.rbac(name, settings));
+                let Some(filter) = filter else { continue };
+                let metadata = found.and_then(|found| found.route.metadata.as_deref());
+                if let Some(ending) = authorize(x, filter, metadata).await {
+                    return Ok(Some(ending));
+                }
+            }
             HttpFilter::Router(router) => x.left.suppress_envoy_headers = router.suppress_envoy_headers,
         }
     }
@@ -185,10 +195,34 @@ pub(super) fn response(x: &mut Exchange<'_>) -> Result<(), EditError> {
                     }
                 }
             }
-            HttpFilter::Fault(_) | HttpFilter::Buffer(_) | HttpFilter::Router(_) => {}
+            HttpFilter::Fault(_)
+            | HttpFilter::Buffer(_)
+            | HttpFilter::Rbac { .. }
+            | HttpFilter::Router(_) => {}
         }
     }
     Ok(())
+}
+
+/// Lets a request pass, or refuses it.
+async fn authorize(x: &mut Exchange<'_>, filter: &RbacFilter, route: Option<&Metadata>) -> Option<Ending> {
+    let facts = x.facts;
+    let subject = rbac::of_request(facts.connection, facts.origin, route);
+    let verdict = rbac::judge(filter, &RequestView(x.request), &subject);
+    if let Some(stats) = facts.http_stats() {
+        if let Some(shadow) = verdict.shadow {
+            let counter =
+                if shadow.allowed { HttpCounter::RbacShadowAllowed } else { HttpCounter::RbacShadowDenied };
+            stats.add(counter, 1);
+        }
+        if let Some(enforced) = verdict.enforced {
+            stats.add(if enforced.allowed { HttpCounter::RbacAllowed } else { HttpCounter::RbacDenied }, 1);
+        }
+    }
+    let details = verdict.refusal()?;
+    x.response.reset(FORBIDDEN);
+    let reply = Reply { body: b"RBAC: access denied", details: details.into(), ..Reply::new(FORBIDDEN, "") };
+    Some(x.reply(reply).await)
 }
 
 /// Receives a request completely before it goes on.
@@ -437,6 +471,7 @@ pub(super) fn start_mirrors(
 }
 
 const PAYLOAD_TOO_LARGE: u16 = 413;
+const FORBIDDEN: u16 = 403;
 const TOO_MANY_REQUESTS: u16 = 429;
 const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
 const GRPC_UNAVAILABLE: u32 = 14;

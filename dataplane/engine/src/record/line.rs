@@ -47,6 +47,7 @@ pub(super) fn common(
     });
     for (text, value) in [
         (Text::ResponseCodeDetails, &*trail.details),
+        (Text::ConnectionTerminationDetails, &*trail.termination),
         (Text::UpstreamTransportFailureReason, &*trail.transport_failure),
         (Text::UpstreamCluster, &trail.cluster_stat_name),
         (Text::UpstreamClusterRaw, &trail.cluster_name),

@@ -13,15 +13,24 @@ use crate::inflow::Inflow;
 use crate::stream::Stream;
 
 /// Copies both directions until each has ended, or either socket is reset. Each side comes with what it has said.
+/// `admits` is asked at the client's first byte, or its end.
 pub(super) async fn both_ways(
-    (downstream, inflow): (&Stream, Inflow),
+    (downstream, mut inflow): (&Stream, Inflow),
     (upstream, greeting): (&Stream, Inflow),
     counts: &Counts,
     limits: Limits,
+    admits: impl FnOnce() -> bool,
 ) -> Fate {
     let to_upstream = Direction { count: &counts.up, counts, limits: Limits { ends_after: None, ..limits } };
     let to_client = Direction { count: &counts.down, counts, limits };
-    let mut up = pin!(copy(downstream, inflow, upstream, to_upstream));
+    let mut up = pin!(async {
+        // What was looked at already is kept; otherwise this waits.
+        inflow.fill(downstream).await.map_err(|_| Broken::Source)?;
+        if !admits() {
+            return Err(Broken::Denied);
+        }
+        copy(downstream, inflow, upstream, to_upstream).await
+    });
     let mut down = pin!(copy(upstream, greeting, downstream, to_client));
     let (mut up_ended, mut down_ended) = (false, false);
     poll_fn(|cx| {
@@ -29,6 +38,7 @@ pub(super) async fn both_ways(
             match result {
                 Ok(()) => up_ended = true,
                 Err(Broken::Fault) => return Poll::Ready(Fate::Faulted),
+                Err(Broken::Denied) => return Poll::Ready(Fate::Denied),
                 Err(Broken::Source) => return Poll::Ready(Fate::ClientReset),
                 Err(Broken::Sink) => return Poll::Ready(Fate::UpstreamReset),
             }
@@ -37,6 +47,7 @@ pub(super) async fn both_ways(
             match result {
                 Ok(()) => down_ended = true,
                 Err(Broken::Fault) => return Poll::Ready(Fate::Faulted),
+                Err(Broken::Denied) => return Poll::Ready(Fate::Denied),
                 Err(Broken::Source) => return Poll::Ready(Fate::UpstreamReset),
                 Err(Broken::Sink) => return Poll::Ready(Fate::ClientReset),
             }
@@ -72,6 +83,8 @@ enum Broken {
     Sink,
     /// On purpose.
     Fault,
+    /// The client may not use the connection.
+    Denied,
 }
 
 /// Copies one direction until its source ends, and passes the end on.

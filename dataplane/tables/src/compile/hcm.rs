@@ -21,6 +21,7 @@ use super::istio;
 use super::local_reply::local_replies;
 use super::policy::{buffering, fault_settings, header_mutations};
 use super::rate_limit;
+use super::rbac;
 use super::route::route_config;
 use super::tracing::tracing;
 use super::value::{cidr, duration, holds, plain, timeout, unpack};
@@ -277,6 +278,10 @@ fn http_filters(cx: &mut Context<'_>, list: &[pb::HttpFilter]) -> Option<Filters
         } else if holds::<http::buffer::v3::Buffer>(any) {
             let settings = unpack(cx, any).and_then(|value| buffering(cx, &value));
             filters.extend(settings.map(HttpFilter::Buffer));
+        } else if holds::<http::rbac::v3::Rbac>(any) {
+            let settings = unpack(cx, any).and_then(|value| rbac::http_filter(cx, &value));
+            let name = cx.intern(&filter.name);
+            filters.extend(settings.map(|settings| HttpFilter::Rbac { name, settings }));
         } else if holds::<http::header_mutation::v3::HeaderMutation>(any) {
             let value: Option<http::header_mutation::v3::HeaderMutation> = unpack(cx, any);
             filters.extend(value.map(|value| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringsail_xds::envoy::config::core::v3 as core;
 use ringsail_xds::envoy::config::listener::v3 as pb;
 use ringsail_xds::envoy::extensions::filters::listener as inspectors;
+use ringsail_xds::envoy::extensions::filters::network;
 use ringsail_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use ringsail_xds::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use ringsail_xds::prost::Message as _;
@@ -18,6 +19,7 @@ use super::gate::gates;
 use super::hcm::connection_manager;
 use super::istio;
 use super::metadata::metadata;
+use super::rbac;
 use super::tcp::{before, tcp_proxy};
 use super::tls;
 use super::value::{address, cidr, duration, holds, plain, port, timeout, unpack};
@@ -29,6 +31,7 @@ use crate::limits::{FILTER_CHAIN_RULES_MAX, NESTING_MAX};
 use crate::listener::{
     Direction, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocol,
 };
+use crate::rbac::RbacFilter;
 use crate::strings::Str;
 use crate::tls::ServerTls;
 
@@ -197,12 +200,14 @@ fn filter_chain(
     };
     let terminal = terminal(cx, &value.filters, inline_key)?;
     let gates = gates(cx, &value.filters)?;
+    let access = access(cx, &value.filters, &terminal)?;
     Some(FilterChain {
         name: cx.intern(&value.name),
         key: chain_key(value, is_default, &terminal, tls.as_deref()),
         terminal,
         gates,
         tls,
+        access,
         stats: istio_stats(cx, &value.filters),
         transport_connect_timeout: duration(
             cx,
@@ -211,6 +216,30 @@ fn filter_chain(
         ),
         metadata: metadata(cx, value.metadata.as_ref()),
     })
+}
+
+/// The filters that judge a connection. `None`: one of them is not understood.
+fn access(
+    cx: &mut Context<'_>,
+    filters: &[pb::Filter],
+    terminal: &Terminal,
+) -> Option<Box<[Arc<RbacFilter>]>> {
+    let mut found = Vec::new();
+    for (index, filter) in filters.iter().enumerate() {
+        let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else { continue };
+        if !holds::<network::rbac::v3::Rbac>(any) {
+            continue;
+        }
+        let field = format!("filters[{index}].typed_config");
+        if matches!(terminal, Terminal::Http(_)) {
+            return cx.refuse(&field, "works before a TCP proxy only: use envoy.filters.http.rbac");
+        }
+        found.push(cx.at(&field, |cx| {
+            let value = unpack(cx, any)?;
+            rbac::network_filter(cx, &value)
+        })?);
+    }
+    Some(found.into())
 }
 
 fn chain_key(

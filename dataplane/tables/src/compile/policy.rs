@@ -16,6 +16,7 @@ use ringsail_xds::envoy::extensions::filters::http::header_mutation::v3::{
 };
 use ringsail_xds::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use ringsail_xds::envoy::extensions::filters::http::ratelimit::v3::RateLimitPerRoute;
+use ringsail_xds::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
 use ringsail_xds::envoy::extensions::retry::host::omit_canary_hosts::v3::OmitCanaryHostsPredicate;
 use ringsail_xds::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use ringsail_xds::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
@@ -24,6 +25,7 @@ use super::context::Context;
 use super::headers::mutations;
 use super::matcher::{header_match, string_match};
 use super::rate_limit;
+use super::rbac;
 use super::value::{duration, fraction, holds, runtime_fraction, timeout, unpack};
 use crate::fraction::Fraction;
 use crate::header_ops::HeaderMutations;
@@ -157,6 +159,7 @@ pub(super) fn filter_overrides(
     configs: &BTreeMap<String, Any>,
 ) -> Option<Box<FilterOverrides>> {
     let mut overrides = FilterOverrides::default();
+    let mut access = Vec::new();
     for (name, any) in configs {
         let mark = cx.report.enter(format_args!("typed_per_filter_config[{name:?}]"));
         if holds::<fault::HttpFault>(any) {
@@ -187,9 +190,15 @@ pub(super) fn filter_overrides(
             let value: Option<HeaderMutationPerRoute> = unpack(cx, any);
             let mutations = value.map(|value| header_mutations(cx, value.mutations.as_ref()));
             overrides.mutations = mutations.map_or(Override::Inherit, |all| Override::Set(Arc::new(all)));
+        } else if holds::<RbacPerRoute>(any) {
+            let value: Option<RbacPerRoute> = unpack(cx, any);
+            let settings = value.and_then(|value| rbac::of_route(cx, &value));
+            let settings = settings.map_or(Override::Disabled, Override::Set);
+            access.push((cx.intern(name), settings));
         }
         cx.report.leave(mark);
     }
+    overrides.rbac = access.into();
     (!configs.is_empty()).then(|| Box::new(overrides))
 }
 

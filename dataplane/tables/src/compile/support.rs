@@ -17,6 +17,7 @@ mod istio;
 mod listener;
 mod page;
 mod rate_limit;
+mod rbac;
 mod route;
 mod telemetry;
 mod tls;

@@ -1,6 +1,6 @@
 //! Conditions on dynamic metadata, as written by filters such as JWT authentication.
 
-use crate::metadata::Value;
+use crate::metadata::{Metadata, Value};
 use crate::request::Request;
 use crate::string_match::StringMatch;
 use crate::strings::Str;
@@ -52,6 +52,15 @@ impl MetadataMatch {
         for key in &self.path {
             value = value.and_then(|value| value.field(key));
         }
+        self.holds_for(value)
+    }
+
+    /// The same for metadata that belongs to something else.
+    pub fn matches_in(&self, metadata: &Metadata) -> bool {
+        self.holds_for(metadata.at(&self.namespace, &self.path))
+    }
+
+    fn holds_for(&self, value: Option<&Value>) -> bool {
         value.is_some_and(|value| self.test.passes(value)) != self.invert
     }
 }

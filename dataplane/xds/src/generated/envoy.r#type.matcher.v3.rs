@@ -310,3 +310,26 @@ impl ::prost::Name for MetadataMatcher {
         "type.googleapis.com/envoy.type.matcher.v3.MetadataMatcher".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathMatcher {
+    #[prost(oneof = "path_matcher::Rule", tags = "1")]
+    pub rule: ::core::option::Option<path_matcher::Rule>,
+}
+/// Nested message and enum types in `PathMatcher`.
+pub mod path_matcher {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Rule {
+        #[prost(message, tag = "1")]
+        Path(super::StringMatcher),
+    }
+}
+impl ::prost::Name for PathMatcher {
+    const NAME: &'static str = "PathMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.PathMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.PathMatcher".into()
+    }
+}

@@ -63,6 +63,11 @@ pub mod envoy {
                 include!("envoy.config.ratelimit.v3.rs");
             }
         }
+        pub mod rbac {
+            pub mod v3 {
+                include!("envoy.config.rbac.v3.rs");
+            }
+        }
         pub mod route {
             pub mod v3 {
                 include!("envoy.config.route.v3.rs");
@@ -172,6 +177,11 @@ pub mod envoy {
                         include!("envoy.extensions.filters.http.ratelimit.v3.rs");
                     }
                 }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.rbac.v3.rs");
+                    }
+                }
                 pub mod router {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.router.v3.rs");
@@ -214,6 +224,11 @@ pub mod envoy {
                 pub mod local_ratelimit {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.local_ratelimit.v3.rs");
+                    }
+                }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.rbac.v3.rs");
                     }
                 }
                 pub mod sni_cluster {
@@ -318,6 +333,15 @@ pub mod envoy {
                 pub mod cares {
                     pub mod v3 {
                         include!("envoy.extensions.network.dns_resolver.cares.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod path {
+            pub mod r#match {
+                pub mod uri_template {
+                    pub mod v3 {
+                        include!("envoy.extensions.path.r#match.uri_template.v3.rs");
                     }
                 }
             }

@@ -7,6 +7,7 @@ use super::common::{
 };
 use super::istio::{ISTIO_STATS, PEER_METADATA};
 use super::rate_limit::{GLOBAL_RATE_LIMIT, LOCAL_RATE_LIMIT};
+use super::rbac::HTTP_RBAC;
 use super::route::{HEADER_MATCHER, ROUTE_CONFIGURATION};
 use super::telemetry::{ACCESS_LOG, ACCESS_LOG_FILTER, BODY_FORMAT, TRACING};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
@@ -531,17 +532,4 @@ pub(super) static GRPC_METHOD_LIST: Message = Message {
 pub(super) static GRPC_METHOD_LIST_SERVICE: Message = Message {
     name: "envoy.config.core.v3.GrpcMethodList.Service",
     fields: &[row(1, "name", Supported), row(2, "method_names", Supported)],
-};
-
-pub(super) static HTTP_RBAC: Message = Message {
-    name: "envoy.extensions.filters.http.rbac.v3.RBAC",
-    fields: &[
-        row(1, "rules", Refused("authorization is not enforced yet, so it is not accepted either")),
-        row(2, "shadow_rules", Refused("authorization is not enforced yet, so it is not accepted either")),
-        row(3, "shadow_rules_stat_prefix", Ignored("names of statistics")),
-        row(4, "matcher", Refused("authorization is not enforced yet, so it is not accepted either")),
-        row(5, "shadow_matcher", Refused("authorization is not enforced yet, so it is not accepted either")),
-        row(6, "rules_stat_prefix", Ignored("names of statistics")),
-        row(7, "track_per_rule_stats", Ignored("names of statistics")),
-    ],
 };

@@ -7,6 +7,7 @@ use super::common::{
 use super::http::HTTP_CONNECTION_MANAGER;
 use super::istio::ISTIO_STATS;
 use super::rate_limit::TOKEN_BUCKET;
+use super::rbac::NETWORK_RBAC;
 use super::telemetry::ACCESS_LOG;
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -48,10 +49,7 @@ pub(super) static NETWORK_FILTERS: AnyTypes = AnyTypes(&[
         "envoy.extensions.filters.network.ratelimit.v3.RateLimit",
         AnyRule::Refused("rate limit services are asked about requests, not about connections"),
     ),
-    (
-        "envoy.extensions.filters.network.rbac.v3.RBAC",
-        AnyRule::Refused("authorization is not enforced yet, so it is not accepted either"),
-    ),
+    ("envoy.extensions.filters.network.rbac.v3.RBAC", AnyRule::Message(&NETWORK_RBAC)),
     (
         "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
         AnyRule::Refused("external authorization is not enforced yet, so it is not accepted either"),

@@ -7,6 +7,7 @@ use super::common::{
 };
 use super::http::{BUFFER_PER_ROUTE, CORS_POLICY, FAULT, HEADER_MUTATION_PER_ROUTE};
 use super::rate_limit::{LOCAL_RATE_LIMIT, RATE_LIMIT, RATE_LIMIT_OF_ROUTE};
+use super::rbac::HTTP_RBAC_PER_ROUTE;
 use super::telemetry::{BODY_FORMAT, ROUTE_TRACING};
 use super::{AnyRule, AnyTypes, Message, UNSUPPORTED, row};
 
@@ -20,6 +21,7 @@ pub(super) static ROUTE_FILTERS: AnyTypes = AnyTypes(&[
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
         AnyRule::Message(&HEADER_MUTATION_PER_ROUTE),
     ),
+    ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", AnyRule::Message(&HTTP_RBAC_PER_ROUTE)),
 ]);
 
 pub(super) static RETRY_HOST_PREDICATES: AnyTypes = AnyTypes(&[
