@@ -85,11 +85,13 @@ pub enum Rule {
     },
     /// Server name of the TLS handshake.
     ServerName(StringMatch),
-    /// The peer of the socket, which a PROXY header may have replaced.
+    /// The peer of the socket.
     DirectRemoteIp(Cidr),
+    /// The same, unless a PROXY header told another.
+    SourceIp(Cidr),
     /// The client, as trusted `x-forwarded-for` entries tell it.
     RemoteIp(Cidr),
-    /// The peer proved an identity; with a matcher, this one.
+    /// The connection is secured by TLS; with a matcher, the peer proved this identity.
     Authenticated(Option<StringMatch>),
     /// The peer's identity as Istio's filters keep it (`io.istio.peer_principal`).
     PeerPrincipal(StringMatch),
@@ -106,10 +108,14 @@ pub struct Subject<'a> {
     pub destination: Option<SocketAddr>,
     /// Peer of the socket.
     pub direct_remote: Option<IpAddr>,
+    /// The same, unless a PROXY header told another.
+    pub source: Option<IpAddr>,
     /// The client.
     pub remote: Option<IpAddr>,
     /// Server name of the TLS handshake; empty when there was none.
     pub server_name: &'a str,
+    /// Whether the connection is secured by TLS.
+    pub secured: bool,
     /// The peer's certificate, if it showed one that was verified.
     pub peer: Option<Peer<'a>>,
     /// Metadata of the route; of a connection there is none.
@@ -120,9 +126,9 @@ pub struct Subject<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
     /// URI subject alternative names, such as `spiffe://cluster.local/ns/foo/sa/bar`.
-    pub uris: &'a [Str],
+    pub uris: &'a [String],
     /// DNS subject alternative names.
-    pub dns: &'a [Str],
+    pub dns: &'a [String],
     /// The subject in RFC 2253 form.
     pub subject: &'a str,
 }
@@ -185,8 +191,9 @@ impl Rule {
             }
             Rule::ServerName(name) => name.matches(subject.server_name.as_bytes()),
             Rule::DirectRemoteIp(range) => subject.direct_remote.is_some_and(|ip| range.contains(ip)),
+            Rule::SourceIp(range) => subject.source.is_some_and(|ip| range.contains(ip)),
             Rule::RemoteIp(range) => subject.remote.is_some_and(|ip| range.contains(ip)),
-            Rule::Authenticated(None) => subject.peer.is_some(),
+            Rule::Authenticated(None) => subject.secured,
             Rule::Authenticated(Some(name)) => subject.peer.is_some_and(|peer| peer.is(name)),
             Rule::PeerPrincipal(name) => {
                 let uri = subject.peer.and_then(|peer| peer.uris.first());
@@ -203,7 +210,7 @@ impl Rule {
 impl Peer<'_> {
     /// Compat: Envoy asks all URI names, then all DNS names, then the subject.
     fn is(&self, name: &StringMatch) -> bool {
-        let one = |names: &[Str]| names.iter().any(|found| name.matches(found.as_bytes()));
+        let one = |names: &[String]| names.iter().any(|found| name.matches(found.as_bytes()));
         one(self.uris) || one(self.dns) || name.matches(self.subject.as_bytes())
     }
 }
@@ -314,6 +321,7 @@ mod tests {
                 Rule::DestinationPort(0),
                 Rule::RemoteIp(anywhere),
                 Rule::DirectRemoteIp(anywhere),
+                Rule::SourceIp(anywhere),
                 Rule::Authenticated(None),
                 Rule::Authenticated(Some(StringMatch::Prefix(Str::new("")))),
                 Rule::PeerPrincipal(StringMatch::Prefix(Str::new(""))),
@@ -329,7 +337,7 @@ mod tests {
 
     #[test]
     fn an_identity_is_any_of_the_names_in_the_certificate() {
-        let (uris, dns) = ([Str::new("spiffe://d/ns/n/sa/s")], [Str::new("x.example")]);
+        let (uris, dns) = (["spiffe://d/ns/n/sa/s".to_string()], ["x.example".to_string()]);
         let peer = Peer { uris: &uris, dns: &dns, subject: "CN=y" };
         let subject = Subject { peer: Some(peer), ..Subject::default() };
         for (name, is) in [("spiffe://d/ns/n/sa/s", true), ("x.example", true), ("CN=y", true), ("y", false)]

@@ -2,20 +2,28 @@
 
 use ringsail_tables::Request;
 use ringsail_tables::metadata::Metadata;
-use ringsail_tables::rbac::{Decision, RbacFilter, Subject};
+use ringsail_tables::rbac::{Decision, Peer, RbacFilter, Subject};
 
 use crate::connection::Connection;
 use crate::headers::request::Origin;
 
 /// What is known of a connection; it stands for its requests where nothing else is said.
 pub fn of_connection(connection: &Connection) -> Subject<'_> {
-    let peer = connection.peer.map(|peer| peer.ip());
+    let source = connection.peer.map(|peer| peer.ip());
+    let tls = connection.stream.tls();
+    let peer = tls.and_then(|tls| tls.trusted_peer()).map(|certificate| Peer {
+        uris: &certificate.uri_names,
+        dns: &certificate.dns_names,
+        subject: &certificate.subject,
+    });
     Subject {
         destination: connection.local,
-        direct_remote: peer,
-        remote: peer,
+        direct_remote: connection.direct_peer.map(|peer| peer.ip()),
+        source,
+        remote: source,
         server_name: connection.sniffed.server_name(),
-        peer: None,
+        secured: tls.is_some(),
+        peer,
         route_metadata: None,
     }
 }

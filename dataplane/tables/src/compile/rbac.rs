@@ -166,8 +166,7 @@ fn principal(cx: &mut Context<'_>, value: &pb::Principal, depth: u32) -> Option<
                 Rule::Authenticated(Some(name))
             }
         },
-        // Compat: the address of the connection, which nothing but a PROXY header replaces.
-        Identifier::SourceIp(range) => Rule::DirectRemoteIp(cx.at("source_ip", |cx| cidr(cx, range))?),
+        Identifier::SourceIp(range) => Rule::SourceIp(cx.at("source_ip", |cx| cidr(cx, range))?),
         Identifier::DirectRemoteIp(range) => {
             Rule::DirectRemoteIp(cx.at("direct_remote_ip", |cx| cidr(cx, range))?)
         }
