@@ -199,6 +199,8 @@ async fn attempt(
     if facts.switch == Switch::ConnectHere
         && let Link::H1(connection) = link
     {
+        // Compat: our answer is counted as the cluster's.
+        state.stats.count_answer(CONNECTED);
         return answer::tunnel_from_here(x, source, connection).await.map(Attempt::Answered);
     }
 
@@ -580,6 +582,9 @@ fn is_idempotent(method: Method) -> bool {
         Method::Get | Method::Head | Method::Options | Method::Trace | Method::Put | Method::Delete
     )
 }
+
+/// The status of a CONNECT that ends here.
+const CONNECTED: u16 = 200;
 
 /// A request being answered, counted for the breaker and for balancing.
 struct InFlight<'a> {
