@@ -256,7 +256,7 @@ impl Guard {
             RST_STREAM | WINDOW_UPDATE => frame.len != 4,
             PING => frame.len != 8,
             SETTINGS if frame.flags & ACK != 0 => frame.len != 0,
-            SETTINGS => frame.len % SETTING_BYTES as u32 != 0,
+            SETTINGS => !frame.len.is_multiple_of(SETTING_BYTES as u32),
             _ => false,
         };
         if wrong_size {
@@ -298,7 +298,8 @@ impl Guard {
                 Inside::Trailers(0) => {
                     // A change of the table's size may come first.
                     if byte & 0xe0 == TABLE_SIZE {
-                        return Ok(self.inside.set(Inside::Nothing));
+                        self.inside.set(Inside::Nothing);
+                        return Ok(());
                     }
                     self.inside.set(Inside::Nothing);
                     if names_pseudo_header(*byte) {
