@@ -4,7 +4,7 @@
 //! and some [`traffic::Conversation`]s (connections with requests, odd ones among them). Both proxies get both, and
 //! every answer, every attempt that reached a backend, every log line and the counters at the end must agree; one host
 //! splits its requests by weight and must keep to them within chance. A difference is repeated alone and made smaller
-//! before it is shown ([`shrink`]), with the seed that draws it again.
+//! before it is shown (`shrink`), with the seed that draws it again.
 
 use std::collections::BTreeMap;
 use std::fmt;
