@@ -327,19 +327,12 @@ impl Host {
                 && connection.stream.is_idle_alive()
         };
         let (kept, stale): (Vec<_>, Vec<_>) = self.idle.take().into_iter().partition(fresh);
-        let idle_too_long = |connection: &&Connection| {
-            idle_timeout.is_some_and(|max| now - connection.idle_since >= max)
-                && connection.stream.is_idle_alive()
-        };
-        for connection in stale.iter().filter(idle_too_long) {
-            if let Some(cluster) = connection.slot.cluster.upgrade() {
-                cluster.stats.add(ClusterCounter::UpstreamCxIdleTimeout, 1);
-            }
-        }
         *self.idle.borrow_mut() = kept;
         for connection in stale {
+            // One that its server ended was not ended by the timeout.
+            let by_timeout = is_idle(&connection) && connection.stream.is_idle_alive();
             if let Some(cluster) = connection.slot.cluster.upgrade() {
-                cluster.stats.add(ClusterCounter::UpstreamCxIdleTimeout, is_idle(&connection).into());
+                cluster.stats.add(ClusterCounter::UpstreamCxIdleTimeout, by_timeout.into());
             }
         }
         self.http2.close_stale(idle_timeout, duration_max);
