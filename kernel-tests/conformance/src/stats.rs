@@ -37,7 +37,6 @@ pub const MISSING: &[Missing] = &[
     missing("cluster.app.original_dst_host_invalid", "such a request is counted as one without a host"),
     missing("cluster.app.retry.*", "answers that were retried are counted in `upstream_rq_retry`"),
     missing("cluster.app.retry_or_shadow_abandoned", "counted in `upstream_rq_retry_overflow`"),
-    missing("cluster.app.update_no_rebuild", "updates are compiled, not rebuilt in place"),
     missing("cluster.app.upstream_cx_connect_with_0_rtt", NO_HTTP3),
     missing("cluster.app.upstream_cx_http3_total", NO_HTTP3),
     missing("cluster.app.upstream_http3_broken", NO_HTTP3),
