@@ -9,12 +9,12 @@ use ringsail_xds::json::Schema;
 
 /// Fields that the subset leaves out on purpose.
 const LACKING: [&str; 5] = [
-    // Parsed expressions: refused by naming their field numbers; they need messages that nothing else here needs.
-    "envoy.config.rbac.v3.Policy.cel_config",
-    "envoy.config.rbac.v3.Policy.checked_condition",
-    "envoy.config.rbac.v3.Policy.condition",
     // A second gRPC client library's settings: refused by naming its field number.
     "envoy.config.core.v3.GrpcService.google_grpc",
+    // Parsed expressions: refused by naming their field numbers; they need messages that nothing else here needs.
+    "envoy.config.rbac.v3.Policy.condition",
+    "envoy.config.rbac.v3.Policy.checked_condition",
+    "envoy.config.rbac.v3.Policy.cel_config",
     // Refused by naming its field number; it needs messages that nothing else here needs.
     "envoy.extensions.filters.http.header_mutation.v3.Mutations.query_parameter_mutations",
 ];
