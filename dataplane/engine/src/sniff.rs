@@ -181,6 +181,8 @@ fn recognize_http(bytes: &[u8]) -> Option<Protocol> {
         return Some(Protocol::Unknown);
     }
     match (rest.as_slice(), line_end) {
+        // As it was before the version came.
+        ([b"", _], Some(_)) => Some(Protocol::Unknown),
         ([_, b"HTTP/1.1"], Some(_)) => Some(Protocol::Http11),
         ([_, b"HTTP/1.0"] | [_], Some(_)) => Some(Protocol::Http10),
         (_, Some(_)) => Some(Protocol::Unknown),
@@ -227,6 +229,8 @@ mod tests {
             (b"SSH-2.0-OpenSSH_9.2\r\n", Protocol::Unknown),
             (b"hello world\r\n", Protocol::Http10),
             (b"\x00\x01\x02", Protocol::Unknown),
+            (b"GET  HTTP/1.1\r\n", Protocol::Unknown),
+            (b"GET  HTTP/1.0\r\n", Protocol::Unknown),
         ] {
             assert_eq!(verdict(bytes), Some(protocol), "{:?}", String::from_utf8_lossy(bytes));
         }
