@@ -33,7 +33,8 @@ fn counting(
     scenario.manager(json!({"http_filters": filters})).does(move |run| {
         for script in scripts {
             let fields = [("content-type", "application/grpc"), ("te", "trailers"), ("x-script", *script)];
-            let body = vec![MESSAGES.to_vec()];
+            // An answer at once may overtake the request's messages, and then they are not counted.
+            let body = if script.starts_with("grpc=") { vec![] } else { vec![MESSAGES.to_vec()] };
             calls(run.address, vec![Call { path: path.to_string(), body, ..call(run, "POST", &fields) }])?;
         }
         let prefix = format!("cluster.{}.grpc.", run.id);

@@ -79,6 +79,10 @@ pub(super) static HTTP_FILTERS: AnyTypes = AnyTypes(&[
     ),
 ]);
 
+/// istiod asks for the certificate on every gateway.
+const NO_WHOLE_CERTIFICATES: &str =
+    "hash, subject and names are forwarded; a server that wants the whole certificate finds none";
+
 pub(super) static HTTP_CONNECTION_MANAGER: Message = Message {
     name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     fields: &[
@@ -195,10 +199,10 @@ static CLIENT_CERT_DETAILS: Message = Message {
     name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
     fields: &[
         row(1, "subject", Supported),
-        row(3, "cert", RefusedUnlessZero("whole certificates are not forwarded")),
+        row(3, "cert", Ignored(NO_WHOLE_CERTIFICATES)),
         row(4, "dns", Supported),
         row(5, "uri", Supported),
-        row(6, "chain", RefusedUnlessZero("whole certificates are not forwarded")),
+        row(6, "chain", Ignored(NO_WHOLE_CERTIFICATES)),
         row(7, "format", RefusedUnlessZero("only the default format is written")),
         row(8, "issuer", RefusedUnlessZero(UNSUPPORTED)),
     ],
