@@ -32,8 +32,12 @@ const COLLECT: Duration = Duration::from_secs(40);
 const ROUND: usize = 10;
 
 /// Problems that promtool sees in names that are Envoy's or Istio's, which are what tools look for.
-const NAMES_OPINIONS: [&str; 3] =
-    ["use base unit", "should have \"_total\" suffix", "should not have \"_total\" suffix"];
+const NAMES_OPINIONS: [&str; 4] = [
+    "metric names should not contain abbreviated units",
+    "use base unit",
+    "should have \"_total\" suffix",
+    "should not have \"_total\" suffix",
+];
 
 pub fn run(dir: &Path) -> Result<Report> {
     let mut report = Report::new("telemetry");
